@@ -1,0 +1,54 @@
+"""Which build of the kernels runs on this machine.
+
+`samples` and `special` stand on `kernels`. This stands on the compiled modules alone.
+The one place where the build is chosen: by the processor, or by the environment variable CSOFTMAX_ISA.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from types import ModuleType
+
+try:
+    from csoftmax import _cpu
+except ImportError as error:
+    raise ImportError(
+        "csoftmax's compiled modules are missing: Python is importing the source folder instead of an installed "
+        "csoftmax; run `python setup.py build_ext --inplace` there, or start Python from another folder after "
+        "`pip install .`"
+    ) from error
+
+# x86-64 level -> the builds that run there, the best first; 0 is any other architecture
+_BUILDS = {4: ("v4", "v3", "baseline"), 3: ("v3", "baseline"), 2: ("baseline",), 0: ("baseline",)}
+
+
+def available() -> tuple[str, ...]:
+    """Return the names of the builds that this processor can run, the best first.
+
+    Examples
+    --------
+    >>> from csoftmax import _dispatch
+    >>> _dispatch.available()[-1]
+    'baseline'
+    """
+    return _BUILDS[_cpu.level()]
+
+
+def load(isa: str | None = None) -> ModuleType:
+    """Return the kernels built for `isa`; by default CSOFTMAX_ISA, else the best this processor can run.
+
+    Raises
+    ------
+    ImportError
+        If `isa` names no build, or one that this processor cannot run.
+    """
+    runs_here = available()
+    isa = isa or os.environ.get("CSOFTMAX_ISA") or runs_here[0]
+    if isa not in runs_here:
+        raise ImportError(f"CSOFTMAX_ISA is {isa!r}; this processor can run {', '.join(map(repr, runs_here))}")
+    return importlib.import_module(f"csoftmax._kernels_{isa}")
+
+
+kernels = load()
+isa = kernels.__name__.rpartition("_")[2]

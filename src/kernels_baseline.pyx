@@ -1,0 +1,2 @@
+"""The kernels, for any processor (x86-64-v2 on x86-64). See common.pxi."""
+include "common.pxi"
