@@ -1,0 +1,56 @@
+"""Softmax regression (the multinomial logit) by maximum likelihood.
+
+    P(y = i | x) = exp(w_i'x + b_i) / sum_k exp(w_k'x + b_k)
+
+`fit` maximises the log-likelihood and returns a `SoftmaxResult`; `fit_formula` does so from a formula and a table.
+Every equation behind it is a function: `log_likelihood`, `gradient`, `hessian`, ... ; `softmax`, `log_softmax` and
+`logsumexp` stand beside them. README.md has the map of the source.
+"""
+
+from csoftmax import datasets
+from csoftmax.fitting import fit
+from csoftmax.formula import fit_formula
+from csoftmax.likelihood import (
+    gradient,
+    gradient_per_sample,
+    hessian,
+    hessian_product,
+    log_likelihood,
+    log_likelihood_and_gradient,
+    log_likelihood_per_sample,
+    logit_residuals,
+    predict_proba,
+)
+from csoftmax.maximize import ConvergenceWarning
+from csoftmax.objective import SoftmaxObjective
+from csoftmax.result import SoftmaxResult
+from csoftmax.separation import SeparationWarning
+from csoftmax.serialization import from_json
+from csoftmax.special import log_softmax, logsumexp, softmax, softmax_jacobian, softmax_jvp
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConvergenceWarning",
+    "SeparationWarning",
+    "SoftmaxObjective",
+    "SoftmaxResult",
+    "datasets",
+    "fit",
+    "fit_formula",
+    "from_json",
+    "gradient",
+    "gradient_per_sample",
+    "hessian",
+    "hessian_product",
+    "log_likelihood",
+    "log_likelihood_and_gradient",
+    "log_likelihood_per_sample",
+    "log_softmax",
+    "logit_residuals",
+    "logsumexp",
+    "predict_proba",
+    "softmax",
+    "softmax_jacobian",
+    "softmax_jvp",
+]

@@ -22,6 +22,8 @@ cdef enum:
     RESIDUAL_ROWS = 1
     PROBABILITY_ROWS = 2
     LOG_PROBABILITY_ROWS = 3
+    RANGE_ROWS = 4
+    SQUARES_ROWS = 5
 
 
 cdef struct Layout:
@@ -366,6 +368,21 @@ cdef void log_probabilities(double *a, double *work, Py_ssize_t n_rows, const La
             a[r * s.ldc + k] = (a[r * s.ldc + k] - m) - log_rest
 
 
+cdef void logit_norms(const double *a, double *out, Py_ssize_t n_rows, const Layout *s, bint ranges) noexcept nogil:
+    # out[r] = max_k a[r, k] - min_k a[r, k], or sum_k a[r, k]^2
+    cdef Py_ssize_t r, k
+    cdef double low, high, squares, x
+    for r in range(n_rows):
+        low = high = a[r * s.ldc]
+        squares = 0.0
+        for k in range(s.n_classes):
+            x = a[r * s.ldc + k]
+            low = x if x < low else low
+            high = x if x > high else high
+            squares += x * x
+        out[r] = high - low if ranges else squares
+
+
 # ------------------------------------------------------------------------------------------- the functions
 #
 # Shapes: X (n, d); params, gradient, direction, product (C, p) with rows [w_k, b_k]; codes (n,); counts and offset
@@ -416,10 +433,12 @@ def log_likelihood_and_gradient(const real[:, ::1] X, const double[::1] shift, c
     cdef Layout s = make_layout(n, X.shape[1], intercept, params.shape[0])
     cdef Extras e = make_extras(n, shift, scale, codes, counts, weights, offset)
     cdef Work w = make_work(&s, s.ldc * s.ldx)
-    cdef const real *x = NULL if X.shape[0] == 0 or X.shape[1] == 0 else &X[0, 0]
+    cdef const real *x = NULL
     cdef bint with_gradient = gradient is not None
     cdef double total = 0.0
     cdef double *g = w.more
+    if X.shape[0] > 0 and X.shape[1] > 0:
+        x = &X[0, 0]
     with nogil:
         pack_classes(params, &s, -INFINITY, w.packed)
         for b in range(n_blocks(n, &s)):
@@ -439,12 +458,18 @@ def row_results(int what, const real[:, ::1] X, const double[::1] shift, const d
                 const double[:, ::1] params, bint intercept, const int[::1] codes,
                 const double[:, ::1] counts, const double[::1] weights,
                 const double[:, ::1] offset, double[:, ::1] out):
-    """Write each row's log-likelihood (0; out has one column), residual (1), probabilities (2) or their logs (3)."""
+    """Write to `out` what each row has.
+
+    `what` is 0: its log-likelihood (out has one column), 1: its residual, 2: its probabilities, 3: their logarithms,
+    4: the range of its logits over classes (one column), 5: the sum of their squares (one column).
+    """
     cdef Py_ssize_t n = X.shape[0], b, n_rows, r, k
     cdef Layout s = make_layout(n, X.shape[1], intercept, params.shape[0])
     cdef Extras e = make_extras(n, shift, scale, codes, counts, weights, offset)
     cdef Work w = make_work(&s, s.ldc)
-    cdef const real *x = NULL if X.shape[0] == 0 or X.shape[1] == 0 else &X[0, 0]
+    cdef const real *x = NULL
+    if X.shape[0] > 0 and X.shape[1] > 0:
+        x = &X[0, 0]
     with nogil:
         pack_classes(params, &s, -INFINITY, w.packed)
         for b in range(n_blocks(n, &s)):
@@ -453,9 +478,11 @@ def row_results(int what, const real[:, ::1] X, const double[::1] shift, const d
                 probabilities(w.a, n_rows, &s)
             elif what == LOG_PROBABILITY_ROWS:
                 log_probabilities(w.a, w.more, n_rows, &s)
+            elif what == RANGE_ROWS or what == SQUARES_ROWS:
+                logit_norms(w.a, w.terms, n_rows, &s, what == RANGE_ROWS)
             else:
                 residuals(b * s.rows, n_rows, &s, &e, &w)
-            if what == LOG_LIKELIHOOD_ROWS:
+            if what == LOG_LIKELIHOOD_ROWS or what == RANGE_ROWS or what == SQUARES_ROWS:
                 for r in range(n_rows):
                     out[b * s.rows + r, 0] = w.terms[r]
             else:
@@ -474,13 +501,15 @@ def hessian_product(const real[:, ::1] X, const double[::1] shift, const double[
     cdef Layout s = make_layout(n, X.shape[1], intercept, params.shape[0])
     cdef Extras e = make_extras(n, shift, scale, None, counts, weights, offset)
     cdef Work w = make_work(&s, s.rows * s.ldc + (s.p + 1) * s.ldc + s.ldc * s.ldx)
-    cdef const real *x = NULL if X.shape[0] == 0 or X.shape[1] == 0 else &X[0, 0]
+    cdef const real *x = NULL
     cdef double mean, mass
     cdef double *u = w.more
     cdef double *packed = u + s.rows * s.ldc
     cdef double *g = packed + (s.p + 1) * s.ldc
     cdef double *p_row
     cdef double *u_row
+    if X.shape[0] > 0 and X.shape[1] > 0:
+        x = &X[0, 0]
     with nogil:
         pack_classes(params, &s, -INFINITY, w.packed)
         pack_classes(direction, &s, 0.0, packed)
@@ -520,10 +549,12 @@ def hessian_blocks(const real[:, ::1] X, const double[::1] shift, const double[:
     cdef Py_ssize_t C = s.n_classes, block = s.ldx * s.ldx
     cdef Extras e = make_extras(n, shift, scale, None, counts, weights, offset)
     cdef Work w = make_work(&s, s.rows * s.ldx + C * (C - 1) // 2 * block)
-    cdef const real *x = NULL if X.shape[0] == 0 or X.shape[1] == 0 else &X[0, 0]
+    cdef const real *x = NULL
     cdef double u
     cdef double *y = w.more
     cdef double *h = y + s.rows * s.ldx
+    if X.shape[0] > 0 and X.shape[1] > 0:
+        x = &X[0, 0]
     with nogil:
         pack_classes(params, &s, -INFINITY, w.packed)
         for b in range(n_blocks(n, &s)):
@@ -555,10 +586,12 @@ def gram(const real[:, ::1] X, const double[::1] shift, const double[::1] scale,
     cdef Layout s = make_layout(n, X.shape[1], intercept, 1)
     cdef Extras e = make_extras(n, shift, scale, None, None, weights, None)
     cdef Work w = make_work(&s, s.rows * s.ldx + s.ldx * s.ldx)
-    cdef const real *x = NULL if X.shape[0] == 0 or X.shape[1] == 0 else &X[0, 0]
+    cdef const real *x = NULL
     cdef double mass
     cdef double *y = w.more
     cdef double *g = y + s.rows * s.ldx
+    if X.shape[0] > 0 and X.shape[1] > 0:
+        x = &X[0, 0]
     with nogil:
         for b in range(n_blocks(n, &s)):
             start = b * s.rows

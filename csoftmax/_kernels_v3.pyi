@@ -1,0 +1,1 @@
+from csoftmax._kernels_baseline import *

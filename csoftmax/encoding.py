@@ -1,0 +1,288 @@
+"""The user's X, y, weights and offset, checked once and encoded as samples.
+
+`objective` and `fitting` stand on `encode`, `likelihood` on the shape checks. This stands on `samples`.
+y is encoded a block of rows at a time, so that no second copy of a long label array exists; pandas is never
+imported: a DataFrame, a Series or a Categorical is known by its attributes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csoftmax.samples import Array, DenseSamples, blocks_of
+
+# how far apart integer labels may lie for a lookup table instead of sorting
+_TABLE_SIZE = 1 << 16
+
+
+@dataclass
+class EncodedData:
+    """Checked data: the samples, and what the codes 0..n_classes-1 and the columns stand for."""
+
+    samples: DenseSamples
+    classes: NDArray[Any]
+    feature_names: list[str]
+
+
+def encode(X: Any, y: Any, *, sample_weight: Any = None, offset: Any = None, fit_intercept: bool = True,
+           n_threads: int = 1) -> EncodedData:
+    """Check the data and encode y; classes without any weight are dropped with a warning.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,), or (n_samples, n_classes) of counts or soft labels
+    sample_weight : array-like of shape (n_samples,), optional
+    offset : array-like of shape (n_samples, n_classes), optional
+    fit_intercept : bool
+    n_threads : int
+
+    Raises
+    ------
+    ValueError, TypeError
+        With the argument's name, what came and what is wanted.
+    """
+    matrix, feature_names = as_matrix(X)
+    check_finite("X", matrix, feature_names)
+    n = matrix.shape[0]
+    if n == 0:
+        raise ValueError("X has 0 samples; at least one is wanted")
+    weights = as_weights(sample_weight, n)
+    codes: NDArray[np.int32] | None = None
+    counts: NDArray[Any] | None = None
+    if _is_two_dimensional(y):
+        counts, classes = _encode_counts(y, n)
+        if len(classes) < 2:
+            raise ValueError("y has shape (n_samples, 1); a column of labels is wanted with shape (n_samples,), "
+                             "counts with one column for each of at least 2 classes")
+    else:
+        classes, codes = encode_labels(y, n)
+    samples = DenseSamples(matrix, len(classes), codes=codes, counts=counts, weights=weights,
+                           fit_intercept=fit_intercept, n_threads=n_threads)
+    totals = samples.class_totals()
+    kept = totals > 0
+    if not kept.all():
+        dropped = ", ".join(repr(label) for label in classes[~kept].tolist())
+        warnings.warn(f"y: no sample of positive weight has the class {dropped}; dropped", UserWarning, stacklevel=3)
+        samples, classes = _keep_classes(samples, classes, kept)
+    if len(classes) < 2:
+        only = f" ({classes[0]!r})" if len(classes) else ""
+        raise ValueError(f"y has {len(classes)} class{'' if len(classes) == 1 else 'es'}{only}; "
+                         f"softmax regression needs at least 2")
+    samples.offset = as_offset(offset, n, len(classes), kept)
+    return EncodedData(samples, classes, feature_names)
+
+
+def _keep_classes(samples: DenseSamples, classes: NDArray[Any],
+                  kept: NDArray[np.bool_]) -> tuple[DenseSamples, NDArray[Any]]:
+    n_classes = int(kept.sum())
+    if samples.counts is not None:
+        return samples.replace(counts=samples.counts[:, kept], n_classes=n_classes), classes[kept]
+    # rows of a dropped class weigh nothing: any valid code will do
+    new_code = np.where(kept, np.cumsum(kept) - 1, 0).astype(np.int32)
+    assert samples.codes is not None
+    return samples.replace(codes=new_code[samples.codes], n_classes=n_classes), classes[kept]
+
+
+# --------------------------------------------------------------------------------------------------------------- X
+
+def as_matrix(X: Any) -> tuple[NDArray[Any], list[str]]:
+    """Return X as a two-dimensional real array, not copied where it is one, and its column names."""
+    if hasattr(X, "tocsr") or hasattr(X, "todense"):
+        raise TypeError(f"X is sparse ({type(X).__name__}); a dense array is wanted: pass X.toarray()")
+    names = [str(name) for name in X.columns] if hasattr(X, "columns") else None
+    if np.ma.isMaskedArray(X) and np.ma.is_masked(X):
+        raise ValueError("X is a masked array with masked entries; drop those rows or fill them")
+    matrix = np.asarray(X)
+    if matrix.ndim != 2:
+        hint = "; a single feature is X.reshape(-1, 1)" if matrix.ndim == 1 else ""
+        raise ValueError(f"X has shape {matrix.shape}; (n_samples, n_features) is wanted{hint}")
+    if names is None:
+        names = [f"x{i + 1}" for i in range(matrix.shape[1])]
+    if matrix.dtype.kind not in "fiub":
+        if matrix.dtype.kind != "O":
+            raise TypeError(f"X has dtype {matrix.dtype}; real numbers are wanted")
+        for i, name in enumerate(names):
+            try:
+                np.asarray(matrix[:, i], dtype=np.float64)
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"X's column {name!r} is not numeric ({error}); encode it as numbers, or let "
+                                f"csoftmax.fit_formula do so") from None
+        matrix = matrix.astype(np.float64)
+    return matrix, names
+
+
+def check_finite(name: str, array: NDArray[Any], column_names: list[str] | None = None) -> None:
+    """Raise ValueError naming row and column of the first nan or infinity."""
+    if array.dtype.kind in "iub":
+        return
+    for first_row, rows in blocks_of(array):
+        # one sum a block finds out; only then is the place searched for
+        with np.errstate(all="ignore"):
+            suspicious = not np.isfinite(rows.sum(dtype=np.float64))
+        if suspicious:
+            bad = np.argwhere(~np.isfinite(rows))
+            if len(bad):
+                row = first_row + int(bad[0][0])
+                place = f"row {row}"
+                if array.ndim == 2:
+                    column = int(bad[0][1])
+                    label = f" ({column_names[column]!r})" if column_names else ""
+                    place += f", column {column}{label}"
+                raise ValueError(f"{name} has {rows[tuple(bad[0])]} at {place}; finite numbers are wanted")
+
+
+# --------------------------------------------------------------------------------------------------------------- y
+
+def _is_two_dimensional(y: Any) -> bool:
+    return len(getattr(y, "shape", ())) == 2 or (
+        isinstance(y, (list, tuple)) and len(y) > 0 and isinstance(y[0], (list, tuple, np.ndarray)))
+
+
+def _encode_counts(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    names = list(y.columns) if hasattr(y, "columns") else None
+    counts = np.asarray(y)
+    if counts.dtype.kind not in "fiub":
+        raise TypeError(f"y has shape {counts.shape} and dtype {counts.dtype}; counts or soft labels are numbers")
+    _check_length("y", counts, n)
+    check_finite("y", counts)
+    for first_row, rows in blocks_of(counts):
+        if rows.size and rows.min() < 0:
+            row, column = np.argwhere(rows < 0)[0]
+            raise ValueError(f"y has {rows[row, column]} at row {first_row + row}, column {column}; counts are 0 or more")
+    classes = np.arange(counts.shape[1]) if names is None else np.asarray(names)
+    return counts, classes
+
+
+def _check_length(name: str, array: Any, n: int) -> None:
+    if len(array) != n:
+        raise ValueError(f"{name} has {len(array)} rows where X has {n}")
+
+
+def encode_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Return the classes in sorted (or Categorical) order, and each label's place among them.
+
+    Unused categories of a Categorical are kept here; `encode` drops what has no weight.
+    """
+    categorical = getattr(y, "cat", y)
+    if hasattr(categorical, "categories") and hasattr(categorical, "codes"):
+        codes = np.asarray(categorical.codes)
+        _check_length("y", codes, n)
+        if (codes < 0).any():
+            raise ValueError(f"y has a missing label at row {int(np.argmax(codes < 0))}; drop such rows")
+        return np.asarray(categorical.categories), codes.astype(np.int32)
+    if np.ma.isMaskedArray(y) and np.ma.is_masked(y):
+        raise ValueError("y is a masked array with masked entries; drop those rows")
+    labels = np.asarray(y)
+    if labels.ndim != 1:
+        raise ValueError(f"y has shape {labels.shape}; (n_samples,) of labels or (n_samples, n_classes) of counts is "
+                         f"wanted")
+    _check_length("y", labels, n)
+    kind = labels.dtype.kind
+    if kind in "iu" and labels.size and int(labels.max()) - int(labels.min()) < _TABLE_SIZE:
+        return _encode_by_table(labels)
+    if kind in "biufSU":
+        return _encode_sorted(labels)
+    if kind == "O":
+        return _encode_objects(labels)
+    raise TypeError(f"y has dtype {labels.dtype}; labels are ints, strings, bools or a Categorical")
+
+
+def _encode_by_table(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    low = int(labels.min())
+    present = np.zeros(int(labels.max()) - low + 1, dtype=bool)
+    # subtracted in 64 bits (modulo 2^64 for the largest unsigned labels): int8 labels may lie 255 apart
+    wide = np.uint64 if labels.dtype == np.uint64 else np.int64
+    for _, block in blocks_of(labels):
+        present[block.astype(wide) - wide(low)] = True
+    place = (np.cumsum(present) - 1).astype(np.int32)
+    codes = np.empty(len(labels), dtype=np.int32)
+    for start, block in blocks_of(labels):
+        codes[start:start + len(block)] = place[block.astype(wide) - wide(low)]
+    classes = np.array([low + int(i) for i in np.flatnonzero(present)], dtype=labels.dtype)
+    return classes, codes
+
+
+def _encode_sorted(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    classes = labels[:0]
+    for start, block in blocks_of(labels):
+        if labels.dtype.kind == "f":
+            whole = np.isfinite(block) & (block == np.floor(block))
+            if not whole.all():
+                row = int(np.argmin(whole))
+                raise ValueError(f"y has {block[row]} at row {start + row}; labels are ints, strings, bools or a "
+                                 f"Categorical (floats only where they are whole numbers)")
+        classes = np.unique(np.concatenate([classes, np.unique(block)]))
+    codes = np.empty(len(labels), dtype=np.int32)
+    for start, block in blocks_of(labels):
+        codes[start:start + len(block)] = np.searchsorted(classes, block)
+    return classes, codes
+
+
+def _encode_objects(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    try:
+        distinct = set(labels.tolist())
+    except TypeError as error:
+        raise TypeError(f"y holds labels that cannot be compared ({error}); ints or strings are wanted") from None
+    missing = [label for label in distinct if label is None or label != label or type(label).__name__ == "NAType"]
+    if missing:
+        row = next(i for i, label in enumerate(labels) if label is None or label is missing[0] or label != label)
+        raise ValueError(f"y has a missing label ({missing[0]}) at row {row}; drop such rows")
+    kinds = {type(label).__name__ for label in distinct}
+    try:
+        ordered = sorted(distinct)
+    except TypeError:
+        raise TypeError(f"y mixes labels of the types {', '.join(sorted(kinds))}; one type is wanted") from None
+    if kinds == {"float"} and not all(label == np.floor(label) for label in ordered):
+        return _encode_sorted(labels.astype(np.float64))
+    code = {label: i for i, label in enumerate(ordered)}
+    codes = np.fromiter((code[label] for label in labels.tolist()), dtype=np.int32, count=len(labels))
+    classes = np.asarray(ordered) if kinds <= {"str", "int", "bool", "float"} and len(kinds) == 1 else None
+    if classes is None:
+        classes = np.empty(len(ordered), dtype=object)
+        classes[:] = ordered
+    return classes, codes
+
+
+# ------------------------------------------------------------------------------------------------ weights and offset
+
+def as_weights(sample_weight: Any, n: int) -> Array | None:
+    """Return the weights as float64 of shape (n,); raises on negative, non-finite or all-zero weights."""
+    if sample_weight is None:
+        return None
+    weights = np.asarray(sample_weight)
+    if weights.dtype.kind not in "fiub":
+        raise TypeError(f"sample_weight has dtype {weights.dtype}; numbers are wanted")
+    if weights.shape != (n,):
+        raise ValueError(f"sample_weight has shape {weights.shape}; ({n},) is wanted, one weight for each row of X")
+    check_finite("sample_weight", weights)
+    if (weights < 0).any():
+        row = int(np.argmax(weights < 0))
+        raise ValueError(f"sample_weight has {weights[row]} at row {row}; weights are 0 or more")
+    if not weights.any():
+        raise ValueError("sample_weight is 0 for all samples; at least one positive weight is wanted")
+    return np.ascontiguousarray(weights, dtype=np.float64)
+
+
+def as_offset(offset: Any, n: int, n_classes: int, kept: NDArray[np.bool_]) -> NDArray[Any] | None:
+    """Return the offset of the kept classes, not copied where it can be; one column for each class."""
+    if offset is None:
+        return None
+    values = np.asarray(offset)
+    if values.dtype.kind not in "fiub":
+        raise TypeError(f"offset has dtype {values.dtype}; numbers are wanted")
+    if values.ndim == 1:
+        raise ValueError(f"offset has shape {values.shape}; ({n}, {n_classes}) is wanted, one column for each class "
+                         f"(an offset common to all classes cancels)")
+    if values.shape == (n, len(kept)) and len(kept) != n_classes:
+        values = values[:, kept]
+    if values.shape != (n, n_classes):
+        raise ValueError(f"offset has shape {values.shape}; ({n}, {n_classes}) is wanted, one row for each sample and "
+                         f"one column for each class")
+    check_finite("offset", values)
+    return values

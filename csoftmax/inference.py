@@ -1,0 +1,103 @@
+"""What a maximum says of its own precision: covariance, effective degrees of freedom, the null model.
+
+`fitting` and `result` stand on it. It stands on `metric` and `maximize`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+from scipy.stats import norm
+
+from csoftmax.maximize import maximize
+from csoftmax.metric import MetricCoordinates
+from csoftmax.objective import SoftmaxObjective
+from csoftmax.samples import Array, DenseSamples
+
+
+def information_covariance(coordinates: MetricCoordinates, params: Array) -> Array:
+    """Return the inverse of the observed (with l2, the penalised) information, of the symmetric rows.
+
+    Parameters
+    ----------
+    coordinates : MetricCoordinates
+    params : ndarray of shape (n_classes, p)
+        In the units of X.
+
+    Returns
+    -------
+    ndarray of shape (n_classes, p, n_classes, p)
+        The covariance of rows that sum to 0, hence singular; nan in the rows and columns of features that the data do
+        not determine, and everywhere if the information is singular.
+
+    Notes
+    -----
+    It is formed in the metric's coordinates, where the information is well conditioned whatever the units of X, and
+    only then taken to the units of X.
+    """
+    shape = (*params.shape, *params.shape)
+    u = coordinates.coordinates(params)
+    if not u.size:
+        return np.full(shape, np.nan)
+    information = coordinates.hessian(u) * coordinates.total_mass
+    try:
+        inverse = linalg.cho_solve(linalg.cho_factor(information), np.eye(len(u)))
+    except (linalg.LinAlgError, ValueError):  # singular, or not finite
+        return np.full(shape, np.nan)
+    covariance = coordinates.covariance(0.5 * (inverse + inverse.T))
+    unknown = ~coordinates.estimable
+    covariance[:, unknown] = np.nan
+    covariance[:, :, :, unknown] = np.nan
+    return covariance
+
+
+def rebase_params(params: Array, reference: int | None) -> Array:
+    """Return symmetric rows less the reference's row; None returns them as they are."""
+    return params if reference is None else params - params[reference]
+
+
+def rebase_covariance(covariance: Array, reference: int | None) -> Array:
+    """Return the covariance, of shape (C, p, C, p), of rows less the reference's row."""
+    if reference is None:
+        return covariance
+    part = covariance - covariance[reference]
+    return part - part[:, :, reference][:, :, np.newaxis]
+
+
+def standard_errors(covariance: Array, reference: int | None) -> Array:
+    """Return the square roots of the diagonal, of shape (C, p); nan in the reference's row."""
+    n_classes, p = covariance.shape[:2]
+    variances = np.diagonal(covariance.reshape(n_classes * p, -1)).reshape(n_classes, p)
+    errors = np.sqrt(np.maximum(variances, 0.0))  # the maximum keeps nan
+    if reference is not None:
+        errors[reference] = np.nan
+    return errors
+
+
+def effective_df(covariance: Array, l2: Array, n_coordinates: int) -> float:
+    """Return tr(I H^-1), I the information without the penalty and H with it: n_coordinates - sum l2_i var(w_ki)."""
+    d = len(l2)
+    variances = np.array([np.diagonal(covariance[k, :d, k, :d]) for k in range(len(covariance))])
+    return n_coordinates - float(np.sum(l2 * variances))
+
+
+def two_sided_pvalues(z: NDArray[np.float64]) -> Array:
+    """Return P(|Z| > |z|) for a standard normal Z."""
+    return 2.0 * norm.sf(np.abs(z))
+
+
+def null_log_likelihood(samples: DenseSamples) -> float:
+    """Return the maximal log-likelihood of the intercepts alone, with the weights and the offset.
+
+    Without an intercept all parameters are 0. Without an offset it is sum_k N_k log(N_k / N), N_k the total of
+    class k.
+    """
+    totals = samples.class_totals()
+    if samples.offset is None:
+        share = totals / totals.sum() if samples.fit_intercept else np.full(len(totals), 1.0 / len(totals))
+        return float(np.sum(totals * np.log(np.where(share > 0, share, 1.0))))
+    empty = samples.replace(X=np.empty((samples.n_samples, 0)), shift=None, scale=None)
+    if not samples.fit_intercept:
+        return empty.log_likelihood(np.zeros((samples.n_classes, 0)))
+    return maximize(MetricCoordinates(SoftmaxObjective.from_samples(empty, np.zeros(0)))).log_likelihood

@@ -1,0 +1,195 @@
+"""The metric in which the maximisation does not see the units of X, as coordinates for theta.
+
+`maximize` and `inference` stand on it. It stands on `objective`.
+
+The loss is bounded by the quadratic form of (I - 11'/C) x P, with
+
+    P = 1/2 X~'MX~ + diag(l2, 0)          M: each row's weight times its total count
+                                          (Boehning & Lindsay 1988, doi:10.1007/BF00049423)
+
+In coordinates u with theta = (Q x T) u, where T T' = W P^+ (W the total mass) and Q is an orthonormal basis of the
+rows that sum to 0, the mean loss (loss / W) has a Hessian with eigenvalues in (0, 1]: no unit, offset or scale of a
+column is left in it, and neither is the direction along which softmax does not change. X is never copied: its
+columns are centred and scaled inside the kernel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import linalg
+
+from csoftmax.objective import SoftmaxObjective
+from csoftmax.samples import Array
+
+# A column is collinear with the others where what is left of it, squared and relative, is rounding error of the
+# Gram matrix: eps times a few additions for each column.
+_RANK_TOLERANCE = 16 * np.finfo(np.float64).eps
+
+
+class MetricCoordinates:
+    """Coordinates u of shape ((n_classes - 1) * q,) for the parameters, Euclidean in the metric.
+
+    Attributes
+    ----------
+    objective : SoftmaxObjective
+        The same objective in standardised units of X (`DenseSamples.standardized`).
+    total_mass : float
+        W, the sum of weight times count over samples.
+    rank : int
+        Of [X, 1] (of X without an intercept).
+    estimable : ndarray of shape (p,), bool
+        False for a feature (or the intercept, last) that the data do not determine, for its column is collinear.
+    n_coordinates : int
+    """
+
+    def __init__(self, objective: SoftmaxObjective) -> None:
+        samples = objective.samples
+        standardized = samples.standardized(samples.column_totals())
+        assert standardized.shift is not None and standardized.scale is not None
+        self._shift, self._scale = standardized.shift, standardized.scale
+        with np.errstate(under="ignore"):
+            self.objective = SoftmaxObjective.from_samples(standardized, objective.l2 * self._scale * self._scale)
+        mass = samples.mass()
+        self.total_mass = float(samples.n_samples if mass is None else mass.sum())
+        self.n_classes = samples.n_classes
+        self._factorize(standardized.gram())
+        self.n_coordinates = (self.n_classes - 1) * self._T.shape[1]
+
+    def _factorize(self, gram: Array) -> None:
+        fit_intercept = self.objective.samples.fit_intercept
+        d = self.objective.samples.n_features
+        mean = gram[:d, d] / self.total_mass if fit_intercept else np.zeros(d)
+        moments = gram[:d, :d] / self.total_mass - np.outer(mean, mean)
+        l2 = self.objective.l2 / self.total_mass
+        # the data's own rank, then the penalised factor
+        factor, kept, dropped = _inverse_factor(moments)
+        self.rank = int(kept) + fit_intercept
+        if l2.any():
+            factor = _inverse_factor(0.5 * moments + np.diag(l2))[0]
+            dropped = np.zeros((d, 0))
+        else:
+            factor = factor * np.sqrt(2.0)
+        q = factor.shape[1]
+        self._T = np.zeros((d + fit_intercept, q + fit_intercept))
+        self._T[:d, :q] = factor
+        if fit_intercept:
+            self._T[d, :q] = -mean @ factor
+            self._T[d, q] = np.sqrt(2.0)
+        self.estimable = np.ones(d + fit_intercept, dtype=bool)
+        self.estimable[:d] = np.abs(dropped).max(axis=1, initial=0.0) <= 1e-6
+        if fit_intercept and dropped.shape[1]:
+            # a direction that changes no logit moves the raw intercept by -sum_i w_i center_i
+            spread = np.sqrt(np.maximum(moments.diagonal(), 0.0))
+            spread[spread == 0] = 1.0
+            directions = dropped * (self._scale / spread)[:, np.newaxis]
+            terms = directions * (self._shift + mean / self._scale)[:, np.newaxis]
+            moved, size = np.abs(terms.sum(axis=0)), np.abs(terms).sum(axis=0)
+            self.estimable[d] = not np.any(moved > 1e-6 * np.maximum(size, np.finfo(float).tiny))
+
+    # ------------------------------------------------------------------------ parameters in standardised units of X
+
+    def standardized_rows(self, u: Array) -> Array:
+        """Return the parameters of shape (n_classes, p), in standardised units, at u."""
+        return _helmert(u.reshape(self.n_classes - 1, -1)) @ self._T.T
+
+    def loss_and_gradient(self, u: Array) -> tuple[float, Array]:
+        """Return the mean loss and its gradient by u."""
+        loss, gradient = self.objective.loss_and_gradient(self.standardized_rows(u).ravel())
+        pulled = _helmert_adjoint(gradient.reshape(self.n_classes, -1) @ self._T)
+        return loss / self.total_mass, pulled.ravel() / self.total_mass
+
+    def hessian_product(self, u: Array, v: Array) -> Array:
+        """Return the product of the mean loss's Hessian by u with v."""
+        product = self.objective.loss_hessian_product(self.standardized_rows(u).ravel(),
+                                                      self.standardized_rows(v).ravel())
+        return _helmert_adjoint(product.reshape(self.n_classes, -1) @ self._T).ravel() / self.total_mass
+
+    def hessian(self, u: Array) -> Array:
+        """Return the mean loss's Hessian by u, of shape (n_coordinates, n_coordinates)."""
+        rows, p = self.n_classes, self._T.shape[0]
+        full = self.objective.loss_hessian(self.standardized_rows(u).ravel()).reshape(rows, p, rows, p)
+        half = _helmert_adjoint(np.matmul(np.matmul(self._T.T, full.transpose(0, 2, 1, 3)), self._T)
+                                .reshape(rows, -1)).reshape(rows - 1, rows, -1)
+        both = _helmert_adjoint(half.transpose(1, 0, 2).reshape(rows, -1)).reshape(rows - 1, rows - 1, *2 * [
+            self._T.shape[1]])
+        matrix = both.transpose(1, 2, 0, 3).reshape(self.n_coordinates, self.n_coordinates) / self.total_mass
+        return 0.5 * (matrix + matrix.T)
+
+    def logit_range(self, v: Array) -> float:
+        """Return the largest range over classes of any row's change of logits along v."""
+        return self.objective.samples.row_maximum("logit_range", self.standardized_rows(v))
+
+    def largest_leverage(self) -> float:
+        """Return the largest of x~_j' P^-1 x~_j over the rows, in units of 1 / W."""
+        columns = self.objective.samples.replace(n_classes=self._T.shape[1], counts=None, codes=None, offset=None,
+                                                 weights=self.objective.samples.mass())
+        return columns.row_maximum("logit_squares", np.ascontiguousarray(self._T.T))
+
+    # --------------------------------------------------------------------------------- parameters in the units of X
+
+    def params(self, u: Array) -> Array:
+        """Return the parameters of shape (n_classes, p) in the units of X, rows summing to 0."""
+        return self._raw(self.standardized_rows(u))
+
+    def _raw(self, rows: Array) -> Array:
+        raw = rows.copy()
+        d = len(self._scale)
+        raw[..., :d] *= self._scale
+        if raw.shape[-1] > d:
+            raw[..., d] -= raw[..., :d] @ self._shift
+        return raw
+
+    def coordinates(self, params: Array) -> Array:
+        """Return the u nearest to parameters given in the units of X."""
+        d = len(self._scale)
+        rows = params - params.mean(axis=0)
+        if rows.shape[1] > d:
+            rows[:, d] += rows[:, :d] @ self._shift
+        rows[:, :d] /= self._scale
+        return _helmert_adjoint(linalg.lstsq(self._T, rows.T)[0].T).ravel()
+
+    def covariance(self, matrix: Array) -> Array:
+        """Return (Q x T) matrix (Q x T)' in the units of X, of shape (n_classes, p, n_classes, p)."""
+        rows, p, q = self.n_classes, self._T.shape[0], self._T.shape[1]
+        blocks = matrix.reshape(rows - 1, q, rows - 1, q)
+        left = self._raw(np.moveaxis(_helmert(blocks.reshape(rows - 1, -1)).reshape(rows, q, rows - 1, q), 1, 3)
+                         @ self._T.T)                                        # (rows, rows - 1, q, p)
+        left = np.moveaxis(left, 1, 0)                                       # (rows - 1, rows, q, p)
+        both = _helmert(left.reshape(rows - 1, -1)).reshape(rows, rows, q, p)
+        full = self._raw(np.moveaxis(both, 2, 3) @ self._T.T)                # (second, first, p of first, p of second)
+        return np.ascontiguousarray(full.transpose(1, 2, 0, 3))
+
+
+def _inverse_factor(moments: Array) -> tuple[Array, int, Array]:
+    """Return F with F F' = moments^+, the rank, and a basis of what was dropped, columns scaled to unit diagonal.
+
+    Columns of length 0 are dropped first; what the rest do not span is found from the eigenvalues of the matrix
+    scaled to unit diagonal, so that the pseudo-inverse is the one of minimum norm in standardised units.
+    """
+    d = len(moments)
+    size = np.sqrt(np.maximum(moments.diagonal(), 0.0))
+    used = size > 0
+    unit = np.where(used, size, 1.0)
+    values, vectors = linalg.eigh(moments / unit[:, np.newaxis] / unit)
+    keep = values > _RANK_TOLERANCE * max(d, 8) * max(values.max(initial=0.0), 0.0)
+    factor = vectors[:, keep] / np.sqrt(values[keep]) / unit[:, np.newaxis]
+    return factor, int(keep.sum()), vectors[:, ~keep]
+
+
+def _helmert(rows: Array) -> Array:
+    """Return Q rows: (C - 1, ...) -> (C, ...), columns summing to 0; Q is Helmert's orthonormal basis.
+
+    Column k of Q is (1, ..., 1, -k, 0, ..., 0) / sqrt(k (k + 1)), k ones: so this costs two additions an entry.
+    """
+    k = np.arange(1, len(rows) + 1)[:, np.newaxis]
+    scaled = rows / np.sqrt(k * (k + 1.0))
+    out = np.zeros((len(rows) + 1, rows.shape[1]))
+    out[:-1] = np.cumsum(scaled[::-1], axis=0)[::-1]
+    out[1:] -= k * scaled
+    return out
+
+
+def _helmert_adjoint(rows: Array) -> Array:
+    """Return Q' rows: (C, ...) -> (C - 1, ...)."""
+    k = np.arange(1, len(rows))[:, np.newaxis]
+    return (np.cumsum(rows[:-1], axis=0) - k * rows[1:]) / np.sqrt(k * (k + 1.0))

@@ -1,0 +1,137 @@
+"""What is maximised: the log-likelihood of samples, less a penalty; as a loss, for any optimiser or sampler.
+
+`metric`, `maximize`, `inference` and users' own optimisers stand on it. It stands on `samples` and `encoding`.
+
+    loss(theta) = -L(theta) + 1/2 sum_k sum_i l2_i w_ki^2        (a sum over samples; intercepts are not penalised)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from csoftmax._threads import check_n_threads
+from csoftmax.encoding import encode
+from csoftmax.samples import Array, DenseSamples
+
+
+class SoftmaxObjective:
+    """The loss of softmax regression bound to data: to minimise, a sum over samples.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,) of labels, or (n_samples, n_classes) of counts
+    l2 : float
+        The loss is -L + l2 / 2 sum_k |w_k|^2.
+    fit_intercept : bool
+    sample_weight : array-like of shape (n_samples,), optional
+        Frequency weights: weight 2 is the row twice.
+    offset : array-like of shape (n_samples, n_classes), optional
+        Added to the logits, in the order of `classes`.
+    n_threads : int, optional
+        Results are bit-identical for every value.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+    n_params : int
+        The length of theta: rows [w_k, b_k] of all classes stacked, n_classes * (n_features + 1) with an intercept.
+
+    Raises
+    ------
+    ValueError, TypeError
+        From the constructor, which checks the data once: naming the argument, what came and what is wanted; from the
+        methods, if theta does not have shape (n_params,).
+
+    Examples
+    --------
+    >>> import numpy as np, csoftmax as cs
+    >>> objective = cs.SoftmaxObjective([[0.0], [1.0], [2.0]], ["a", "b", "b"], l2=1.0)
+    >>> loss, gradient = objective.loss_and_gradient(np.zeros(objective.n_params))
+    >>> round(loss, 6), gradient.tolist()
+    (2.079442, [1.5, 0.5, -1.5, -0.5])
+    """
+
+    samples: DenseSamples
+    classes: NDArray[Any]
+    l2: Array
+
+    def __init__(self, X: ArrayLike, y: ArrayLike, *, l2: float = 0.0, fit_intercept: bool = True,
+                 sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None,
+                 n_threads: int | None = None) -> None:
+        l2 = check_penalty("l2", l2)
+        data = encode(X, y, sample_weight=sample_weight, offset=offset, fit_intercept=fit_intercept,
+                      n_threads=check_n_threads(n_threads))
+        self._bind(data.samples, np.full(data.samples.n_features, l2))
+        self.classes = data.classes
+
+    @classmethod
+    def from_samples(cls, samples: DenseSamples, l2: Array) -> SoftmaxObjective:
+        """Return the objective of samples already checked, `l2` of shape (n_features,)."""
+        objective = cls.__new__(cls)
+        objective._bind(samples, l2)
+        objective.classes = np.arange(samples.n_classes)
+        return objective
+
+    def _bind(self, samples: DenseSamples, l2: Array) -> None:
+        self.samples = samples
+        self.l2 = l2
+        self._penalty = np.append(l2, 0.0) if samples.fit_intercept else l2
+        self.n_params = samples.params_shape[0] * samples.params_shape[1]
+
+    def _rows(self, theta: ArrayLike, name: str = "theta") -> Array:
+        rows = np.ascontiguousarray(theta, dtype=np.float64)
+        if rows.shape != (self.n_params,):
+            raise ValueError(f"{name} has shape {rows.shape}; ({self.n_params},) is wanted: rows [w_k, b_k] of "
+                             f"{self.samples.n_classes} classes stacked")
+        return rows.reshape(self.samples.params_shape)
+
+    def loss(self, theta: ArrayLike) -> float:
+        """Return the loss at theta, a sum over samples.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> round(cs.SoftmaxObjective([[1.0], [2.0]], [0, 1]).loss([0, 0, 0, 0]), 6)
+        1.386294
+        """
+        rows = self._rows(theta)
+        return -self.samples.log_likelihood(rows) + 0.5 * float(np.sum(self._penalty * rows * rows))
+
+    def loss_gradient(self, theta: ArrayLike) -> Array:
+        """Return the gradient of the loss, of shape (n_params,)."""
+        return self.loss_and_gradient(theta)[1]
+
+    def loss_and_gradient(self, theta: ArrayLike) -> tuple[float, Array]:
+        """Return the loss and its gradient of shape (n_params,), in one pass over X."""
+        rows = self._rows(theta)
+        value, gradient = self.samples.log_likelihood_and_gradient(rows)
+        shrink = self._penalty * rows
+        return -value + 0.5 * float(np.sum(shrink * rows)), (shrink - gradient).ravel()
+
+    def loss_hessian_product(self, theta: ArrayLike, v: ArrayLike) -> Array:
+        """Return the product of the loss's Hessian with `v`, of shape (n_params,), in one pass over X."""
+        rows, direction = self._rows(theta), self._rows(v, "v")
+        return (self._penalty * direction - self.samples.hessian_product(rows, direction)).ravel()
+
+    def loss_hessian(self, theta: ArrayLike) -> Array:
+        """Return the Hessian of the loss, of shape (n_params, n_params)."""
+        rows = self._rows(theta)
+        hessian = -self.samples.hessian(rows).reshape(self.n_params, self.n_params)
+        diagonal = np.arange(self.n_params)
+        hessian[diagonal, diagonal] += np.tile(self._penalty, self.samples.n_classes)
+        return hessian
+
+
+def check_penalty(name: str, value: Any) -> float:
+    """Return a penalty as float; raises unless it is a finite number of 0 or more."""
+    try:
+        penalty = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}; a number is wanted") from None
+    if not 0.0 <= penalty < np.inf:
+        raise ValueError(f"{name} is {penalty}; a finite number of 0 or more is wanted")
+    return penalty

@@ -1,0 +1,394 @@
+"""What a fitted model can tell.
+
+`fitting` makes a `SoftmaxResult`; users read it. It stands on `inference`, `likelihood` and `summary`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import OptimizeResult
+from scipy.stats import norm
+
+from csoftmax import inference, likelihood
+from csoftmax.maximize import Certificate
+from csoftmax.metric import MetricCoordinates
+from csoftmax.samples import Array
+from csoftmax.summary import Summary, SummaryBlock
+
+FORMAT = "csoftmax.SoftmaxResult"
+VERSION = 1
+# Coefficients up to which the covariance is computed before the data are let go (8 bytes times its square).
+_COVARIANCE_LIMIT = 2000
+
+
+class SoftmaxResult:
+    """A fitted softmax regression.
+
+    Made by `csoftmax.fit`, `csoftmax.fit_formula` and `csoftmax.from_json`.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (n_classes, n_features)
+        Rows sum to 0 over classes, or the reference's row is 0.
+    intercept : ndarray of shape (n_classes,), or None without one
+    classes : ndarray of shape (n_classes,)
+    feature_names : list of str
+    reference : label or None
+        The class whose row is 0; None for the symmetric rows.
+    success : bool
+        The certificate holds: this is the maximum.
+    message : str
+        Why it is, or what went wrong and what may be done.
+    n_iter : int
+    certificate : Certificate
+    optimize_result : scipy.optimize.OptimizeResult or None
+        What scipy's method returned, in the metric's coordinates.
+    log_likelihood, penalized_log_likelihood, null_log_likelihood : float
+        At the estimate; less the penalty; of the intercepts alone (with weights and offset).
+    nobs : float
+        The sum of weight times row total.
+    n_params : int
+        (n_classes - 1) times the rank of [X, 1].
+    cov_type : str
+        "observed", or "penalized" with l2 > 0.
+    l2 : float
+    n_missing : int
+        Rows that `fit_formula` dropped for missing values.
+    design : csoftmax.formula.Design or None
+        How a data frame becomes X, for a model fitted by formula.
+    response_name : str
+
+    Examples
+    --------
+    >>> import numpy as np, csoftmax as cs
+    >>> X = np.array([[0.0], [1.0], [2.0], [3.0]])
+    >>> result = cs.fit(X, ["a", "b", "a", "b"], reference="a")
+    >>> result.success, result.coef.round(4).tolist(), result.bse.round(4).tolist()
+    (True, [[0.0], [0.8424]], [[nan, nan], [1.0588, 1.9805]])
+    """
+
+    def __init__(self, *, params: Array, fit_intercept: bool, classes: NDArray[Any], feature_names: list[str],
+                 named_features: bool, reference: Any, success: bool, message: str, n_iter: int,
+                 certificate: Certificate, log_likelihood: float, penalized_log_likelihood: float,
+                 null_log_likelihood: float, nobs: float, n_params: int, l2: float, response_name: str,
+                 separated: bool, has_offset: bool, n_coordinates: int, covariance: Array | None = None,
+                 coordinates: MetricCoordinates | None = None, optimize_result: OptimizeResult | None = None) -> None:
+        self.fit_intercept = fit_intercept
+        self.classes = classes
+        self.feature_names = feature_names
+        self.reference = reference
+        self.success = success
+        self.message = message
+        self.n_iter = n_iter
+        self.certificate = certificate
+        self.log_likelihood = log_likelihood
+        self.penalized_log_likelihood = penalized_log_likelihood
+        self.null_log_likelihood = null_log_likelihood
+        self.nobs = nobs
+        self.n_params = n_params
+        self.l2 = l2
+        self.response_name = response_name
+        self.optimize_result = optimize_result
+        self.cov_type = "penalized" if l2 > 0 else "observed"
+        self.n_missing = 0
+        self.design: Any = None
+        self._named_features = named_features
+        self._separated = separated
+        self._has_offset = has_offset
+        self._n_coordinates = n_coordinates
+        self._symmetric_params = params
+        self._symmetric_covariance = covariance
+        self._coordinates = coordinates
+
+    # ------------------------------------------------------------------------------------------------- estimates
+
+    @property
+    def _reference_index(self) -> int | None:
+        return None if self.reference is None else int(np.flatnonzero(self.classes == self.reference)[0])
+
+    @property
+    def params(self) -> Array:
+        """Coefficients and intercept, of shape (n_classes, n_features + 1): the intercept last."""
+        return inference.rebase_params(self._symmetric_params, self._reference_index)
+
+    @property
+    def coef(self) -> Array:
+        return self.params[:, :len(self.feature_names)]
+
+    @property
+    def intercept(self) -> Array | None:
+        return self.params[:, -1] if self.fit_intercept else None
+
+    def _covariance(self) -> Array:
+        """The covariance of the symmetric rows, computed at first use."""
+        if self._symmetric_covariance is None:
+            shape = (*self._symmetric_params.shape, *self._symmetric_params.shape)
+            if self._separated:
+                self._symmetric_covariance = np.full(shape, np.nan)
+            elif self._coordinates is None:
+                raise ValueError("standard errors need the data, and this result was made with keep_data=False or "
+                                 "loaded without them; fit again with keep_data=True")
+            else:
+                self._symmetric_covariance = inference.information_covariance(self._coordinates,
+                                                                              self._symmetric_params)
+        return self._symmetric_covariance
+
+    def cov_params(self) -> Array:
+        """Return the covariance of theta, in theta's order without the reference; symmetric rows: full and singular.
+
+        Returns
+        -------
+        ndarray of shape (m, m)
+            m = (n_classes - 1) * (n_features + 1) with a reference, n_classes * (n_features + 1) without.
+        """
+        reference = self._reference_index
+        covariance = inference.rebase_covariance(self._covariance(), reference)
+        if reference is not None:
+            covariance = np.delete(np.delete(covariance, reference, axis=0), reference, axis=2)
+        size = covariance.shape[0] * covariance.shape[1]
+        return covariance.reshape(size, size)
+
+    @property
+    def bse(self) -> Array:
+        """Standard errors, of the shape of `params`; nan in the reference's row and where the data do not tell."""
+        reference = self._reference_index
+        return inference.standard_errors(inference.rebase_covariance(self._covariance(), reference), reference)
+
+    @property
+    def zvalues(self) -> Array:
+        """Estimates over standard errors, of the shape of `params`."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.params / self.bse
+
+    @property
+    def pvalues(self) -> Array:
+        """Two-sided p-values of the hypothesis that a parameter is 0, of the shape of `params`."""
+        return inference.two_sided_pvalues(self.zvalues)
+
+    def conf_int(self, *, level: float = 0.95) -> Array:
+        """Return Wald intervals, of shape (n_classes, n_features + 1, 2).
+
+        Raises
+        ------
+        ValueError
+            If `level` is not between 0 and 1.
+        """
+        if not 0.0 < level < 1.0:
+            raise ValueError(f"level is {level!r}; a number between 0 and 1 is wanted")
+        half = norm.ppf(0.5 + level / 2.0) * self.bse
+        params = self.params
+        return np.stack([params - half, params + half], axis=-1)
+
+    # --------------------------------------------------------------------------------------------- goodness of fit
+
+    @property
+    def pseudo_r2(self) -> float:
+        """McFadden's 1 - L / L_null."""
+        return 1.0 - self.log_likelihood / self.null_log_likelihood if self.null_log_likelihood else float("nan")
+
+    @property
+    def effective_df(self) -> float:
+        """n_params without a penalty; with l2 > 0 the trace of the information over the penalised information."""
+        if self.l2 == 0:
+            return float(self.n_params)
+        d = len(self.feature_names)
+        return inference.effective_df(self._covariance(), np.full(d, self.l2), self._n_coordinates)
+
+    @property
+    def aic(self) -> float:
+        """-2 L + 2 effective_df."""
+        return -2.0 * self.log_likelihood + 2.0 * self.effective_df
+
+    @property
+    def bic(self) -> float:
+        """-2 L + log(nobs) effective_df."""
+        return -2.0 * self.log_likelihood + float(np.log(self.nobs)) * self.effective_df
+
+    @property
+    def df_resid(self) -> float:
+        """nobs - n_params."""
+        return self.nobs - self.n_params
+
+    # ------------------------------------------------------------------------------------------------- predictions
+
+    def _matrix(self, X: Any) -> Any:
+        if not hasattr(X, "columns"):
+            return X
+        if self.design is not None:
+            return self.design.matrix(X)
+        if not self._named_features:
+            return X
+        missing = [name for name in self.feature_names if name not in [str(column) for column in X.columns]]
+        if missing:
+            raise ValueError(f"X has no column {', '.join(map(repr, missing))}; the model was fitted with "
+                             f"{', '.join(map(repr, self.feature_names))}")
+        by_name = {str(column): column for column in X.columns}
+        return X[[by_name[name] for name in self.feature_names]]
+
+    def predict_proba(self, X: ArrayLike, offset: ArrayLike | None = None, *, out: Array | None = None,
+                      n_threads: int | None = None) -> Array:
+        """Return P(y = k | x), of shape (n_samples, n_classes), columns in the order of `classes`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or a data frame
+            A data frame's columns are taken by name; for a model fitted by formula they are its variables.
+        offset : array-like of shape (n_samples, n_classes), optional
+            None adds nothing, also where the fit had an offset.
+        out : ndarray of shape (n_samples, n_classes), optional
+        n_threads : int, optional
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a shape does not fit, a column is missing, or X holds a nan or an infinity.
+        """
+        return likelihood.predict_proba(self._matrix(X), self.coef, self.intercept, offset=offset, out=out,
+                                        n_threads=n_threads)
+
+    def predict_log_proba(self, X: ArrayLike, offset: ArrayLike | None = None, *,
+                          n_threads: int | None = None) -> Array:
+        """Return log P(y = k | x), exact where the probability is 0 in float64; see `predict_proba`."""
+        return likelihood.predict_log_proba(self._matrix(X), self.coef, self.intercept, offset=offset,
+                                            n_threads=n_threads)
+
+    def predict(self, X: ArrayLike, offset: ArrayLike | None = None, *, n_threads: int | None = None) -> NDArray[Any]:
+        """Return the most probable class of each row, of shape (n_samples,); see `predict_proba`."""
+        return self.classes[self.predict_log_proba(X, offset, n_threads=n_threads).argmax(axis=1)]
+
+    # ----------------------------------------------------------------------------------------------------- summary
+
+    def summary(self, *, level: float = 0.95) -> Summary:
+        """Return a table: text by `print`, HTML in a notebook; one block a class against the reference."""
+        names = [*self.feature_names, *(["Intercept"] if self.fit_intercept else [])]
+        values = np.stack([self.params, self.bse, self.zvalues, self.pvalues, *np.moveaxis(
+            self.conf_int(level=level), -1, 0)], axis=-1)
+        reference = self._reference_index
+        blocks = [SummaryBlock(f"{self.response_name}={label}", names, values[k])
+                  for k, label in enumerate(self.classes.tolist()) if k != reference]
+        against = "symmetric (rows sum to 0)" if reference is None else str(self.classes.tolist()[reference])
+        facts = [("Dep. variable", self.response_name), ("Reference", against),
+                 ("No. observations", f"{self.nobs:.10g}"), ("Df residuals", f"{self.df_resid:.10g}"),
+                 ("Df model", f"{self.n_params - (len(self.classes) - 1) * self.fit_intercept}"),
+                 ("Iterations", str(self.n_iter)), ("Certified maximum", "yes" if self.success else "NO"),
+                 ("Log-likelihood", f"{self.log_likelihood:.3f}"), ("Null log-lik.", f"{self.null_log_likelihood:.3f}"),
+                 ("Pseudo R-squ.", f"{self.pseudo_r2:.5f}"), ("AIC", f"{self.aic:.3f}"), ("BIC", f"{self.bic:.3f}"),
+                 ("Covariance", self.cov_type)]
+        if self.l2 > 0:
+            facts.append(("l2 penalty", f"{self.l2:g}"))
+        if self.n_missing:
+            facts.append(("Rows dropped", f"{self.n_missing} (missing)"))
+        notes = []
+        if not self.success:
+            notes.append(f"NOT A MAXIMUM: {self.message}")
+        if self.l2 > 0:
+            notes.append(f"Standard errors are from the penalised information; AIC and BIC count "
+                         f"{self.effective_df:.4g} effective degrees of freedom.")
+        unknown = [name for name, known in zip(names, ~np.isnan(self.bse).all(axis=0), strict=True) if not known]
+        if unknown and not self._separated:
+            notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: "
+                         f"{', '.join(unknown)}.")
+        return Summary("Softmax regression (multinomial logit)", facts, blocks, level, notes)
+
+    def __repr__(self) -> str:
+        state = "maximum certified" if self.success else "NOT a certified maximum"
+        return (f"<SoftmaxResult: {len(self.classes)} classes, {len(self.feature_names)} features, nobs "
+                f"{self.nobs:.10g}, log-likelihood {self.log_likelihood:.6g}, {state}>")
+
+    # ----------------------------------------------------------------------------------------------------- keeping
+
+    def _without_data(self) -> dict[str, Any]:
+        """The state without data; standard errors are computed first, where that is possible."""
+        if self._coordinates is not None and self._symmetric_params.size <= _COVARIANCE_LIMIT:
+            self._covariance()
+        state = dict(self.__dict__, _coordinates=None)
+        if self.optimize_result is not None:
+            large = ("hess", "hess_inv", "jac")
+            state["optimize_result"] = OptimizeResult(
+                {key: value for key, value in self.optimize_result.items() if key not in large})
+        return state
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._without_data()
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the model as JSON text, and write it to `path` if one is given: whole, or not at all.
+
+        It holds numbers and names only, no data and no code; `csoftmax.from_json` reads it. Floats are written with
+        all their digits.
+
+        Raises
+        ------
+        TypeError
+            If a class label is not a string, a number or a bool.
+        """
+        state = self._without_data()
+        labels = self.classes.tolist()
+        for label in labels:
+            if not isinstance(label, (str, int, float, bool)):
+                raise TypeError(f"the class {label!r} is a {type(label).__name__}; JSON holds strings, numbers and "
+                                f"bools")
+        covariance = state["_symmetric_covariance"]
+        document = {
+            "format": FORMAT, "version": VERSION,
+            "classes": labels, "feature_names": self.feature_names,
+            "reference": None if self.reference is None else labels[self._reference_index or 0],
+            "response_name": self.response_name, "fit_intercept": self.fit_intercept,
+            "named_features": self._named_features, "l2": self.l2,
+            "params": self._symmetric_params.tolist(),
+            "covariance": None if covariance is None else _nan_to_none(covariance.tolist()),
+            "success": self.success, "message": self.message, "n_iter": self.n_iter,
+            "separated": self._separated, "has_offset": self._has_offset,
+            "certificate": _nan_to_none(dict(vars(self.certificate))),
+            "log_likelihood": self.log_likelihood, "penalized_log_likelihood": self.penalized_log_likelihood,
+            "null_log_likelihood": self.null_log_likelihood, "nobs": self.nobs, "n_params": self.n_params,
+            "n_coordinates": self._n_coordinates, "n_missing": self.n_missing,
+            "design": None if self.design is None else self.design.to_dict(),
+        }
+        text = json.dumps(document, indent=1, allow_nan=False)
+        if path is not None:
+            _write_whole(path, text)
+        return text
+
+
+def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
+    """Return the result of a document that `SoftmaxResult.to_json` wrote and the caller has checked."""
+    covariance, certificate = document["covariance"], document["certificate"]
+    result = SoftmaxResult(
+        params=np.array(document["params"], dtype=np.float64).reshape(len(document["classes"]), -1),
+        covariance=None if covariance is None else np.array(covariance, dtype=np.float64),
+        classes=np.asarray(document["classes"]),
+        certificate=Certificate(**{key: np.nan if value is None else value for key, value in certificate.items()}),
+        **{key: document[key] for key in (
+            "fit_intercept", "feature_names", "named_features", "reference", "success", "message", "n_iter",
+            "log_likelihood", "penalized_log_likelihood", "null_log_likelihood", "nobs", "n_params", "l2",
+            "response_name", "separated", "has_offset", "n_coordinates")})
+    result.n_missing = document["n_missing"]
+    result.design = design
+    return result
+
+
+def _nan_to_none(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_nan_to_none(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _nan_to_none(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _write_whole(path: str | os.PathLike[str], text: str) -> None:
+    folder, name = os.path.split(os.path.abspath(path))
+    handle, partial = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise

@@ -1,0 +1,307 @@
+"""Samples in memory, and what is summed over them: the seam between the data and everything above.
+
+`likelihood`, `objective` and `encoding` stand on it. It stands on the kernels and on row blocks.
+Another kind of data (sparse, on disk, on a cluster) answers the same verbs, and nothing above changes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csoftmax._dispatch import kernels
+from csoftmax._threads import map_blocks, row_blocks
+
+Array = NDArray[np.float64]
+RowVerb = Literal["log_likelihood", "residual", "probability", "log_probability", "logit_range", "logit_squares"]
+
+# the kernels' numbers for what row_results can write, and those of them that write one number a row
+_ROW_VERBS = {"log_likelihood": 0, "residual": 1, "probability": 2, "log_probability": 3, "logit_range": 4,
+              "logit_squares": 5}
+_ONE_COLUMN = ("log_likelihood", "logit_range", "logit_squares")
+# beyond this many samples, or this large a number, a 32-bit code or index would wrap
+_MAX_CLASSES = np.iinfo(np.int32).max
+
+
+class DenseSamples:
+    """Rows of X with their labels or counts, weights and offset.
+
+    Nothing is checked or copied here: `csoftmax.encoding` does that for `fit`, and the equation functions trust
+    shapes that they have checked. Parameters everywhere are `params` of shape (n_classes, p): rows [w_k, b_k],
+    with p = n_features + 1, or n_features without an intercept.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        float64 and float32 in C order go to the kernel as they are; any other real dtype or order is converted a
+        block of rows at a time.
+    n_classes : int
+    codes : ndarray of shape (n_samples,), integer, or None
+        Labels as 0..n_classes-1. A code outside makes every sum nan (int32) or raises (other integers).
+    counts : ndarray of shape (n_samples, n_classes) or None
+        Counts or soft labels instead of codes.
+    weights : ndarray of shape (n_samples,) or None
+    offset : ndarray of shape (n_samples, n_classes) or None
+    fit_intercept : bool
+    n_threads : int
+    """
+
+    def __init__(self, X: NDArray[Any], n_classes: int, *, codes: NDArray[Any] | None = None,
+                 counts: NDArray[Any] | None = None, weights: NDArray[Any] | None = None,
+                 offset: NDArray[Any] | None = None, fit_intercept: bool = True, n_threads: int = 1) -> None:
+        self.X = X
+        self.n_classes = n_classes
+        self.codes = codes
+        self.counts = counts
+        self.weights = weights
+        self.offset = offset
+        self.fit_intercept = fit_intercept
+        self.n_threads = n_threads
+        self.shift: Array | None = None
+        self.scale: Array | None = None
+        self._mass: Array | None = None
+
+    @property
+    def n_samples(self) -> int:
+        return self.X.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        return self.X.shape[1]
+
+    @property
+    def params_shape(self) -> tuple[int, int]:
+        """The shape of `params`: (n_classes, p)."""
+        return self.n_classes, self.n_features + self.fit_intercept
+
+    # ------------------------------------------------------------------------------------------ loading blocks
+
+    def _blocks(self, row_elements: int | None = None) -> list[tuple[int, int]]:
+        return row_blocks(self.n_samples, row_elements or self.n_features + self.n_classes)
+
+    def _rows(self, start: int, stop: int) -> tuple[NDArray[Any], Array | None, Array | None]:
+        """X's block as the kernel takes it, with the shift and scale."""
+        return contiguous_rows(self.X, start, stop), self.shift, self.scale
+
+    def _labels(self, start: int, stop: int) -> tuple[NDArray[np.int32] | None, Array | None]:
+        if self.counts is not None:
+            return None, _float64_rows(self.counts, start, stop)
+        if self.codes is None:
+            return None, None
+        codes = self.codes[start:stop]
+        if codes.dtype != np.int32:
+            check_codes(codes, self.n_classes, start)
+        return np.ascontiguousarray(codes, dtype=np.int32), None
+
+    def _extras(self, start: int, stop: int) -> tuple[Array | None, Array | None]:
+        weights = None if self.weights is None else _float64_rows(self.weights, start, stop)
+        offset = None if self.offset is None else _float64_rows(self.offset, start, stop)
+        return weights, offset
+
+    # -------------------------------------------------------------------------------------------------- verbs
+
+    def log_likelihood(self, params: Array) -> float:
+        """Return the log-likelihood, summed over the samples."""
+        def block(start: int, stop: int) -> float:
+            return kernels.log_likelihood_and_gradient(
+                *self._rows(start, stop), params, self.fit_intercept, *self._labels(start, stop),
+                *self._extras(start, stop), None)
+
+        return sum(map_blocks(block, self._blocks(), self.n_threads), 0.0)
+
+    def log_likelihood_and_gradient(self, params: Array) -> tuple[float, Array]:
+        """Return the log-likelihood and its gradient, of the shape of `params`, in one pass over X."""
+        def block(start: int, stop: int) -> tuple[float, Array]:
+            part = np.empty(self.params_shape)
+            value = kernels.log_likelihood_and_gradient(
+                *self._rows(start, stop), params, self.fit_intercept, *self._labels(start, stop),
+                *self._extras(start, stop), part)
+            return value, part
+
+        total, gradient = 0.0, np.zeros(self.params_shape)
+        for value, part in map_blocks(block, self._blocks(), self.n_threads):
+            total += value
+            gradient += part
+        return total, gradient
+
+    def hessian_product(self, params: Array, direction: Array) -> Array:
+        """Return the product of the log-likelihood's Hessian with `direction`, in one pass over X."""
+        def block(start: int, stop: int) -> Array:
+            part = np.empty(self.params_shape)
+            weights, offset = self._extras(start, stop)
+            kernels.hessian_product(*self._rows(start, stop), params, direction, self.fit_intercept,
+                                    self._labels(start, stop)[1], weights, offset, part)
+            return part
+
+        product = np.zeros(self.params_shape)
+        for part in map_blocks(block, self._blocks(), self.n_threads):
+            product += part
+        return product
+
+    def hessian(self, params: Array) -> Array:
+        """Return the log-likelihood's Hessian, of shape (n_classes, p, n_classes, p)."""
+        n_classes, p = self.params_shape
+        first, second = np.triu_indices(n_classes, 1)
+
+        def block(start: int, stop: int) -> Array:
+            part = np.empty((len(first), p, p))
+            weights, offset = self._extras(start, stop)
+            kernels.hessian_blocks(*self._rows(start, stop), params, self.fit_intercept,
+                                   self._labels(start, stop)[1], weights, offset, part)
+            return part
+
+        pairs = np.zeros((len(first), p, p))
+        for part in map_blocks(block, self._blocks(), self.n_threads):
+            pairs += part
+        hessian = np.zeros((n_classes, p, n_classes, p))
+        hessian[first, :, second, :] = pairs
+        hessian[second, :, first, :] = pairs
+        # H[i, i] = -sum_{k != i} H[i, k]: the rows of softmax's Jacobian sum to 0
+        diagonal = np.arange(n_classes)
+        hessian[diagonal, :, diagonal, :] = -hessian.sum(axis=2).reshape(n_classes, p, p)
+        return hessian
+
+    def gram(self) -> Array:
+        """Return sum_j mass_j x~_j x~_j', of shape (p, p); mass is the weight times the row's total count."""
+        p = self.params_shape[1]
+        mass = self.mass()
+
+        def block(start: int, stop: int) -> Array:
+            part = np.empty((p, p))
+            kernels.gram(*self._rows(start, stop), self.fit_intercept,
+                         None if mass is None else mass[start:stop], part)
+            return part
+
+        gram = np.zeros((p, p))
+        for part in map_blocks(block, self._blocks(self.n_features), self.n_threads):
+            gram += part
+        return gram
+
+    def row_results(self, what: RowVerb, params: Array, out: Array) -> Array:
+        """Write what each row has at `params` to `out`, of shape (n_samples, 1 or n_classes), and return it."""
+        for _ in map_blocks(lambda start, stop: self._row_block(what, params, start, stop, out[start:stop]),
+                            self._blocks(), self.n_threads):
+            pass
+        return out
+
+    def row_maximum(self, what: RowVerb, params: Array) -> float:
+        """Return the largest of what the rows of positive mass have at `params`; 0 where there is none."""
+        mass = self.mass()
+
+        def block(start: int, stop: int) -> float:
+            out = np.empty((stop - start, 1))
+            self._row_block(what, params, start, stop, out)
+            values = out[:, 0] if mass is None else out[mass[start:stop] > 0, 0]
+            return float(values.max(initial=0.0))
+
+        return float(np.max(list(map_blocks(block, self._blocks(), self.n_threads))))
+
+    def _row_block(self, what: RowVerb, params: Array, start: int, stop: int, out: Array) -> None:
+        labels: tuple[Any, Any] = self._labels(start, stop) if what in ("log_likelihood", "residual") else (None, None)
+        weights, offset = self._extras(start, stop)
+        if what in ("logit_range", "logit_squares"):
+            offset = None  # of a direction, not of a parameter
+        kernels.row_results(_ROW_VERBS[what], *self._rows(start, stop), params, self.fit_intercept, *labels, weights,
+                            offset, out)
+
+    def column_totals(self) -> tuple[Array, Array, Array]:
+        """Return each column's weighted sum, minimum and maximum."""
+        def block(start: int, stop: int) -> Array:
+            part = np.empty((3, self.n_features))
+            kernels.column_totals(contiguous_rows(self.X, start, stop),
+                                  None if self.weights is None else _float64_rows(self.weights, start, stop), part)
+            return part
+
+        total = np.zeros(self.n_features)
+        low, high = np.full(self.n_features, np.inf), np.full(self.n_features, -np.inf)
+        for part in map_blocks(block, self._blocks(self.n_features), self.n_threads):
+            total += part[0]
+            np.minimum(low, part[1], out=low)
+            np.maximum(high, part[2], out=high)
+        return total, low, high
+
+    def class_totals(self) -> Array:
+        """Return the total mass of each class, of shape (n_classes,)."""
+        totals = np.zeros(self.n_classes)
+        for start, stop in row_blocks(self.n_samples, self.n_classes):
+            weights = None if self.weights is None else _float64_rows(self.weights, start, stop)
+            if self.counts is not None:
+                rows = _float64_rows(self.counts, start, stop)
+                totals += rows.sum(axis=0) if weights is None else weights @ rows
+            else:
+                assert self.codes is not None
+                totals += np.bincount(self.codes[start:stop], weights, self.n_classes)
+        return totals
+
+    def mass(self) -> Array | None:
+        """Return each row's weight times its total count; None where all are 1."""
+        if self.counts is None:
+            return self.weights
+        if self._mass is None:
+            self._mass = np.empty(self.n_samples)
+            for start, stop in row_blocks(self.n_samples, self.n_classes):
+                self._mass[start:stop] = _float64_rows(self.counts, start, stop).sum(axis=1)
+            if self.weights is not None:
+                self._mass *= self.weights
+        return self._mass
+
+    # ------------------------------------------------------------------------------------------ changes of view
+
+    def replace(self, **changes: Any) -> DenseSamples:
+        """Return the same samples with some attributes changed; arrays are shared."""
+        other = copy.copy(self)
+        other._mass = None
+        for name, value in changes.items():
+            if not hasattr(self, name):
+                raise AttributeError(name)
+            setattr(other, name, value)
+        return other
+
+    def standardized(self, totals: tuple[Array, Array, Array]) -> DenseSamples:
+        """Return the same samples seen through (X - shift) * scale, which is in [-1, 1]; X is not copied.
+
+        The kernel applies both while it loads a block. The scale is a power of two, and the shift (0 without an
+        intercept) a weighted mean rounded to 1/256 of the column's range: so both are exact for columns of whole
+        numbers, and the model is the same model in other units.
+        """
+        total, low, high = totals
+        weight = float(self.n_samples if self.weights is None else self.weights.sum())
+        with np.errstate(over="ignore", invalid="ignore"):
+            center = np.clip(np.nan_to_num(total / weight), low, high) if self.fit_intercept else np.zeros(len(low))
+            reach = np.maximum(high - center, center - low)
+            exponent = np.frexp(reach)[1]
+            if self.fit_intercept:
+                unit = np.ldexp(1.0, exponent - 8)
+                center = np.where(low == high, low, np.where(unit > 0, np.round(center / unit) * unit, center))
+        reach = np.maximum(high - center, center - low)
+        exponent = np.frexp(reach)[1]
+        scale = np.where(reach > 0, np.ldexp(1.0, np.clip(-exponent, -1022, 1022)), 1.0)
+        return self.replace(shift=center, scale=scale)
+
+
+def contiguous_rows(X: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
+    """Return X[start:stop] as float64, or float32 where it is that or narrower, in C order; a view where it can be."""
+    dtype = np.float32 if X.dtype in (np.float32, np.float16) else np.float64
+    return np.ascontiguousarray(X[start:stop], dtype=dtype)
+
+
+def _float64_rows(values: NDArray[Any], start: int, stop: int) -> Array:
+    return np.ascontiguousarray(values[start:stop], dtype=np.float64)
+
+
+def check_codes(codes: NDArray[Any], n_classes: int, first_row: int = 0) -> None:
+    """Raise ValueError, naming the row, unless all codes are in 0..n_classes-1."""
+    if codes.size and (codes.min() < 0 or codes.max() >= n_classes):
+        row = int(np.flatnonzero((codes < 0) | (codes >= n_classes))[0])
+        raise ValueError(f"y has the code {codes[row]} at row {first_row + row}; codes run from 0 to {n_classes - 1}, "
+                         f"one for each row of coef")
+
+
+def blocks_of(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield (first row, rows) for each block of rows of an array."""
+    for start, stop in row_blocks(array.shape[0], int(np.prod(array.shape[1:]))):
+        yield start, array[start:stop]

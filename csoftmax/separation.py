@@ -1,0 +1,142 @@
+"""Whether the maximum exists: separation of the samples, decided by a linear program.
+
+`fitting` stands on it, after a fit whose certificate fails. It stands on `samples` and scipy.optimize.linprog.
+
+The log-likelihood has no maximum exactly where some direction V, not constant over classes on every row, satisfies
+
+    a_i(x_j; V) >= a_k(x_j; V)    for every row j, each class i that the row has, and every class k
+
+(Albert & Anderson 1984, doi:10.1093/biomet/71.1.1): along it no term falls, and some rise for ever. All strict for
+some V: complete separation (the supremum is 0); otherwise quasi-complete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.optimize import linprog
+
+from csoftmax.samples import Array, DenseSamples
+
+# Entries of the constraint matrix beyond which the program is not tried: about 20 s and 1 GB here.
+_MAX_ENTRIES = 20_000_000
+# A margin that counts as positive, where X is in [-1, 1] and V too.
+_MARGIN = 1e-7
+
+
+class SeparationWarning(UserWarning):
+    """The samples are separated: the log-likelihood has no maximum."""
+
+
+@dataclass(frozen=True)
+class Separation:
+    """What the linear program found.
+
+    Attributes
+    ----------
+    kind : {"none", "quasi", "complete", "undecided"}
+    classes : tuple of int
+        The classes that differ along the direction.
+    features : tuple of int
+        The features it involves (n_features stands for the intercept).
+    """
+
+    kind: str
+    classes: tuple[int, ...] = ()
+    features: tuple[int, ...] = ()
+
+    def describe(self, classes: NDArray[Any], feature_names: list[str]) -> str:
+        """Return one sentence that names classes and features."""
+        if self.kind == "undecided":
+            return "whether the samples are separated was not decided (too many rows for the linear program)"
+        if self.kind == "none":
+            return "the samples are not separated"
+        named = ", ".join(repr(classes[k]) if not isinstance(classes[k], np.generic) else repr(classes[k].item())
+                          for k in self.classes)
+        along = ", ".join(feature_names[i] for i in self.features if i < len(feature_names)) or "the intercept alone"
+        word = {"complete": "completely separated", "quasi": "quasi-completely separated"}[self.kind]
+        return (f"the log-likelihood has no maximum: the samples are {word} between the classes {named} along "
+                f"{along}, so the coefficients grow without bound")
+
+
+def find_separation(samples: DenseSamples) -> Separation:
+    """Decide whether standardised samples are separated.
+
+    Parameters
+    ----------
+    samples : DenseSamples
+        From `DenseSamples.standardized`, so that one tolerance suits all columns.
+    """
+    present = _present(samples)
+    rows, own = np.nonzero(present)
+    n_constraints = len(rows) * (samples.n_classes - 1)
+    p = samples.params_shape[1]
+    if n_constraints * 2 * p > _MAX_ENTRIES:
+        return Separation("undecided")
+    shift = 0.0 if samples.shift is None else samples.shift
+    scale = 1.0 if samples.scale is None else samples.scale
+    x = (samples.X[rows] - shift) * scale
+    if samples.fit_intercept:
+        x = np.column_stack([x, np.ones(len(x))])
+    size = np.abs(x).max(axis=0, initial=0.0)
+    x = x / np.where(size > 0, size, 1.0)
+    margins = _margin_matrix(x, own, samples.n_classes)
+    # any separation: the largest sum of margins, each at least 0, over V in [-1, 1]
+    total = np.asarray(margins.sum(axis=0)).ravel()
+    answer = linprog(-total, A_ub=-margins, b_ub=np.zeros(margins.shape[0]), bounds=(-1, 1), method="highs")
+    if answer.status != 0:
+        return Separation("undecided")
+    if margins @ answer.x < _MARGIN if margins.shape[0] == 0 else (margins @ answer.x).max() < _MARGIN:
+        return Separation("none")
+    direction = answer.x
+    # complete separation: the largest margin that all can have
+    last = sparse.csr_matrix(np.ones((margins.shape[0], 1)))
+    both = linprog(np.append(np.zeros(margins.shape[1]), -1.0), A_ub=sparse.hstack([-margins, last]).tocsr(),
+                   b_ub=np.zeros(margins.shape[0]), bounds=[(-1, 1)] * margins.shape[1] + [(0, 1)], method="highs")
+    complete = both.status == 0 and both.x[-1] > _MARGIN
+    if complete:
+        direction = both.x[:-1]
+    table = direction.reshape(samples.n_classes, p)
+    spread = np.ptp(table, axis=0)
+    features = np.flatnonzero(spread > 1e-6 * max(spread.max(), 1e-300))
+    reach = np.zeros(samples.n_classes, dtype=bool)
+    moved = (margins @ direction > _MARGIN).nonzero()[0]
+    others = _others(own, samples.n_classes)
+    reach[np.repeat(own, samples.n_classes - 1)[moved]] = True
+    reach[others[moved]] = True
+    return Separation("complete" if complete else "quasi", tuple(np.flatnonzero(reach).tolist()),
+                      tuple(features.tolist()))
+
+
+def _present(samples: DenseSamples) -> NDArray[np.bool_]:
+    """Which classes each row has, with positive mass."""
+    if samples.counts is not None:
+        present = np.asarray(samples.counts) > 0
+    else:
+        assert samples.codes is not None
+        present = samples.codes[:, np.newaxis] == np.arange(samples.n_classes)
+    return present if samples.weights is None else present & (samples.weights > 0)[:, np.newaxis]
+
+
+def _others(own: NDArray[np.intp], n_classes: int) -> NDArray[np.intp]:
+    """For each constraint in order (row, other class) the other class."""
+    every = np.arange(n_classes)
+    return np.concatenate([np.delete(every, k) for k in range(n_classes)]).reshape(n_classes, -1)[own].ravel()
+
+
+def _margin_matrix(x: Array, own: NDArray[np.intp], n_classes: int) -> sparse.csr_matrix:
+    """Rows (j, k != own_j): + x_j in the columns of own_j's block, - x_j in those of k's."""
+    m, p = x.shape
+    repeated = np.repeat(x, n_classes - 1, axis=0)
+    first = np.repeat(own, n_classes - 1)[:, np.newaxis] * p + np.arange(p)
+    second = _others(own, n_classes)[:, np.newaxis] * p + np.arange(p)
+    columns = np.concatenate([first, second], axis=1)
+    values = np.concatenate([repeated, -repeated], axis=1)
+    pointers = np.arange(len(repeated) + 1) * 2 * p
+    matrix = sparse.csr_matrix((values.ravel(), columns.ravel(), pointers), shape=(len(repeated), n_classes * p))
+    matrix.eliminate_zeros()
+    return matrix

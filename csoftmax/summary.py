@@ -1,0 +1,114 @@
+"""A fitted model as a table to read: text in the shape of statsmodels' MNLogit summary, and HTML for a notebook.
+
+`result` stands on it. It stands on nothing: it is given names and numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+_MIN_WIDTH = 88
+
+
+@dataclass
+class SummaryBlock:
+    """The coefficients of one class: a title and, for each parameter, its name and the six columns."""
+
+    title: str
+    names: list[str]
+    values: Array  # (n, 6): coefficient, standard error, z, p-value, lower and upper limit
+
+
+@dataclass
+class Summary:
+    """A summary; `str()` gives text, a notebook shows HTML.
+
+    Attributes
+    ----------
+    title : str
+    facts : list of (str, str)
+        Laid out in two columns, the first half left.
+    blocks : list of SummaryBlock
+    level : float
+        Of the confidence intervals.
+    notes : list of str
+    """
+
+    title: str
+    facts: list[tuple[str, str]]
+    blocks: list[SummaryBlock]
+    level: float
+    notes: list[str] = field(default_factory=list)
+
+    def _columns(self) -> list[str]:
+        tail = (1.0 - self.level) / 2.0
+        return ["coef", "std err", "z", "P>|z|", f"[{tail:.4g}", f"{1.0 - tail:.4g}]"]
+
+    def __str__(self) -> str:
+        half = (len(self.facts) + 1) // 2
+        left, right = self.facts[:half], self.facts[half:]
+        label = [max((len(name) for name, _ in side), default=0) for side in (left, right)]
+        value = [max((len(text) for _, text in side), default=0) for side in (left, right)]
+        name_width = max([12] + [len(name) for block in self.blocks for name in [*block.names, block.title]])
+        width = max(_MIN_WIDTH, name_width + 6 * 11, sum(label) + sum(value) + 8, len(self.title))
+        lines = [self.title.center(width).rstrip(), "=" * width]
+        gap = width - sum(label) - sum(value) - 4
+        for i, (name, text) in enumerate(left):
+            line = f"{name + ':':<{label[0] + 1}} {text:>{value[0]}}"
+            if i < len(right):
+                line += " " * gap + f"{right[i][0] + ':':<{label[1] + 1}} {right[i][1]:>{value[1]}}"
+            lines.append(line)
+        lines.append("=" * width)
+        column = (width - name_width) // 6
+        first = width - 6 * column
+        for block in self.blocks:
+            lines.append(f"{block.title:<{first}}" + "".join(f"{name:>{column}}" for name in self._columns()))
+            lines.append("-" * width)
+            for name, row in zip(block.names, block.values, strict=True):
+                lines.append(f"{name:<{first}}" + "".join(f"{text:>{column}}" for text in format_row(row)))
+            lines.append("=" * width if block is self.blocks[-1] else "-" * width)
+        lines.extend(self.notes)
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        half = (len(self.facts) + 1) // 2
+        rows = []
+        for i in range(half):
+            cells = [self.facts[i], self.facts[half + i] if half + i < len(self.facts) else ("", "")]
+            rows.append("<tr>" + "".join(
+                f'<th style="text-align:left">{escape(name)}{":" if name else ""}</th>'
+                f'<td style="text-align:right">{escape(text)}</td>' for name, text in cells) + "</tr>")
+        parts = [f'<table class="csoftmax-summary"><caption><b>{escape(self.title)}</b></caption>',
+                 "<tbody>", *rows, "</tbody></table>"]
+        head = "".join(f'<th style="text-align:right">{escape(name)}</th>' for name in self._columns())
+        parts.append('<table class="csoftmax-coefficients">')
+        for block in self.blocks:
+            parts.append(f'<thead><tr><th style="text-align:left">{escape(block.title)}</th>{head}</tr></thead><tbody>')
+            for name, row in zip(block.names, block.values, strict=True):
+                cells_html = "".join(f'<td style="text-align:right">{escape(text)}</td>' for text in format_row(row))
+                parts.append(f'<tr><th style="text-align:left">{escape(name)}</th>{cells_html}</tr>')
+            parts.append("</tbody>")
+        parts.append("</table>")
+        parts.extend(f"<p>{escape(note)}</p>" for note in self.notes)
+        return "\n".join(parts)
+
+
+def format_row(row: Array) -> list[str]:
+    """Return the six columns as text: four significant digits at least, three decimals for z and the p-value."""
+    coefficient, error, z, p, low, high = row
+    return [_number(coefficient), _number(error), f"{z:.3f}", f"{p:.3f}", _number(low), _number(high)]
+
+
+def _number(x: float) -> str:
+    # four decimals from 1 on, four significant digits below: a coefficient of a large unit is not a row of zeros
+    if x != x or x == 0 or 1 <= abs(x) < 1e5:
+        return f"{x:.4f}"
+    return f"{x:.4g}" if 1e-4 <= abs(x) < 1 else f"{x:.3e}"
