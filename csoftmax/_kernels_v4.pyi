@@ -1,1 +1,1 @@
-from csoftmax._kernels_baseline import *
+from csoftmax._kernels_baseline import *  # noqa: F403

@@ -57,23 +57,19 @@ def encode(X: Any, y: Any, *, sample_weight: Any = None, offset: Any = None, fit
     counts: NDArray[Any] | None = None
     if _is_two_dimensional(y):
         counts, classes = _encode_counts(y, n)
-        if len(classes) < 2:
-            raise ValueError("y has shape (n_samples, 1); a column of labels is wanted with shape (n_samples,), "
-                             "counts with one column for each of at least 2 classes")
     else:
         classes, codes = encode_labels(y, n)
     samples = DenseSamples(matrix, len(classes), codes=codes, counts=counts, weights=weights,
                            fit_intercept=fit_intercept, n_threads=n_threads)
     totals = samples.class_totals()
     kept = totals > 0
+    if kept.sum() < 2:
+        only = "".join(f" ({label!r})" for label in classes[kept].tolist())
+        raise ValueError(f"y has {kept.sum()} class{'' if only else 'es'}{only}; softmax regression needs at least 2")
     if not kept.all():
         dropped = ", ".join(repr(label) for label in classes[~kept].tolist())
         warnings.warn(f"y: no sample of positive weight has the class {dropped}; dropped", UserWarning, stacklevel=3)
         samples, classes = _keep_classes(samples, classes, kept)
-    if len(classes) < 2:
-        only = f" ({classes[0]!r})" if len(classes) else ""
-        raise ValueError(f"y has {len(classes)} class{'' if len(classes) == 1 else 'es'}{only}; "
-                         f"softmax regression needs at least 2")
     samples.offset = as_offset(offset, n, len(classes), kept)
     return EncodedData(samples, classes, feature_names)
 
@@ -147,6 +143,9 @@ def _is_two_dimensional(y: Any) -> bool:
 def _encode_counts(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
     names = list(y.columns) if hasattr(y, "columns") else None
     counts = np.asarray(y)
+    if counts.ndim != 2 or counts.shape[1] < 2:
+        raise ValueError(f"y has shape {counts.shape}; labels are wanted with shape (n_samples,), counts with one "
+                         f"column for each of at least 2 classes")
     if counts.dtype.kind not in "fiub":
         raise TypeError(f"y has shape {counts.shape} and dtype {counts.dtype}; counts or soft labels are numbers")
     _check_length("y", counts, n)
@@ -154,7 +153,8 @@ def _encode_counts(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
     for first_row, rows in blocks_of(counts):
         if rows.size and rows.min() < 0:
             row, column = np.argwhere(rows < 0)[0]
-            raise ValueError(f"y has {rows[row, column]} at row {first_row + row}, column {column}; counts are 0 or more")
+            raise ValueError(f"y has {rows[row, column]} at row {first_row + row}, column {column}; counts are 0 or "
+                             f"more")
     classes = np.arange(counts.shape[1]) if names is None else np.asarray(names)
     return counts, classes
 
@@ -183,6 +183,9 @@ def encode_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int32]]:
         raise ValueError(f"y has shape {labels.shape}; (n_samples,) of labels or (n_samples, n_classes) of counts is "
                          f"wanted")
     _check_length("y", labels, n)
+    if isinstance(y, (list, tuple)) and labels.dtype.kind in "SU":
+        labels = np.empty(n, dtype=object)  # NumPy has made strings of all, of a nan among them too
+        labels[:] = y
     kind = labels.dtype.kind
     if kind in "iu" and labels.size and int(labels.max()) - int(labels.min()) < _TABLE_SIZE:
         return _encode_by_table(labels)
@@ -225,28 +228,42 @@ def _encode_sorted(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32
 
 
 def _encode_objects(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    for row, label in enumerate(labels):
+        if _is_missing(label):
+            raise ValueError(f"y has a missing label ({label}) at row {row}; drop such rows")
+    types = {type(label) for label in labels}
+    families = {_family(label_type) for label_type in types}
+    if len(families) > 1:
+        raise TypeError(f"y mixes labels of the types {', '.join(sorted(families))}; one type is wanted")
     try:
-        distinct = set(labels.tolist())
+        ordered = sorted(set(labels))
     except TypeError as error:
         raise TypeError(f"y holds labels that cannot be compared ({error}); ints or strings are wanted") from None
-    missing = [label for label in distinct if label is None or label != label or type(label).__name__ == "NAType"]
-    if missing:
-        row = next(i for i, label in enumerate(labels) if label is None or label is missing[0] or label != label)
-        raise ValueError(f"y has a missing label ({missing[0]}) at row {row}; drop such rows")
-    kinds = {type(label).__name__ for label in distinct}
-    try:
-        ordered = sorted(distinct)
-    except TypeError:
-        raise TypeError(f"y mixes labels of the types {', '.join(sorted(kinds))}; one type is wanted") from None
-    if kinds == {"float"} and not all(label == np.floor(label) for label in ordered):
-        return _encode_sorted(labels.astype(np.float64))
+    for label in ordered:
+        if isinstance(label, (float, np.floating)) and not float(label).is_integer():
+            return _encode_sorted(labels.astype(np.float64))  # which names the row
     code = {label: i for i, label in enumerate(ordered)}
-    codes = np.fromiter((code[label] for label in labels.tolist()), dtype=np.int32, count=len(labels))
-    classes = np.asarray(ordered) if kinds <= {"str", "int", "bool", "float"} and len(kinds) == 1 else None
-    if classes is None:
+    codes = np.fromiter((code[label] for label in labels), dtype=np.int32, count=len(labels))
+    classes = np.asarray(ordered) if families <= {"bool", "number", "str"} else np.empty(0, dtype=object)
+    if len(classes) != len(ordered) or (classes.dtype.kind == "f" and not any(issubclass(t, float) for t in types)):
         classes = np.empty(len(ordered), dtype=object)
         classes[:] = ordered
     return classes, codes
+
+
+def _is_missing(label: Any) -> bool:
+    if label is None or type(label).__name__ == "NAType":
+        return True
+    different = label != label  # nan and NaT are
+    return isinstance(different, (bool, np.bool_)) and bool(different)
+
+
+def _family(label_type: type) -> str:
+    for name, members in (("str", (str,)), ("bool", (bool, np.bool_)),
+                          ("number", (int, float, np.integer, np.floating))):
+        if issubclass(label_type, members):
+            return name
+    return label_type.__name__
 
 
 # ------------------------------------------------------------------------------------------------ weights and offset

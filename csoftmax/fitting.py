@@ -133,7 +133,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: float = 0.0, l1: float = 0.0, fit_int
         null_log_likelihood=null_log_likelihood(samples), nobs=coordinates.total_mass,
         n_params=(samples.n_classes - 1) * coordinates.rank, l2=l2, response_name=_response_name(y),
         separated=separated, has_offset=samples.offset is not None, n_coordinates=coordinates.n_coordinates,
-        coordinates=coordinates, optimize_result=maximum.optimize_result)
+        coordinates=coordinates, u=maximum.u, optimize_result=maximum.optimize_result)
     if not keep_data:
         result.__dict__.update(result._without_data())
     if not maximum.success:

@@ -868,6 +868,7 @@ def fit_prepared(prepared: Prepared, *, reference: Any = FIRST_CLASS, **fit_opti
     )
     result.design = prepared.design
     result.n_missing = prepared.n_missing
+    result.response_name = prepared.design.formula.split("~")[0].strip()
     return result
 
 

@@ -16,14 +16,14 @@ from csoftmax.objective import SoftmaxObjective
 from csoftmax.samples import Array, DenseSamples
 
 
-def information_covariance(coordinates: MetricCoordinates, params: Array) -> Array:
+def information_covariance(coordinates: MetricCoordinates, u: Array) -> Array:
     """Return the inverse of the observed (with l2, the penalised) information, of the symmetric rows.
 
     Parameters
     ----------
     coordinates : MetricCoordinates
-    params : ndarray of shape (n_classes, p)
-        In the units of X.
+    u : ndarray of shape (n_coordinates,)
+        The estimate in those coordinates, which lose no digit to a column far from 0.
 
     Returns
     -------
@@ -36,8 +36,7 @@ def information_covariance(coordinates: MetricCoordinates, params: Array) -> Arr
     It is formed in the metric's coordinates, where the information is well conditioned whatever the units of X, and
     only then taken to the units of X.
     """
-    shape = (*params.shape, *params.shape)
-    u = coordinates.coordinates(params)
+    shape = 2 * coordinates.objective.samples.params_shape
     if not u.size:
         return np.full(shape, np.nan)
     information = coordinates.hessian(u) * coordinates.total_mass

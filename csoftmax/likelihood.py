@@ -136,7 +136,7 @@ def log_likelihood(X: ArrayLike, y: ArrayLike, coef: ArrayLike, intercept: Array
     >>> X, y = np.array([[0.0], [1.0], [2.0]]), np.array([0, 1, 1])
     >>> coef = np.array([[-1.0], [1.0]])
     >>> round(cs.log_likelihood(X, y, coef, [0.5, -0.5]), 6)
-    -0.675107
+    -0.675111
     """
     samples, params = _prepare(X, y, coef, intercept, sample_weight, offset, n_threads)
     value = samples.log_likelihood(params)
@@ -315,6 +315,8 @@ def hessian(X: ArrayLike, y: ArrayLike, coef: ArrayLike, intercept: ArrayLike | 
     [[-1.0, 1.0], [1.0, -1.0]]
     """
     samples, params = _prepare(X, y, coef, intercept, sample_weight, offset, n_threads)
+    if samples.codes is not None:
+        check_codes(samples.codes, samples.n_classes)  # the Hessian does not read them
     matrix = samples.hessian(params).reshape(params.size, params.size)
     _explain(samples, params, matrix)
     return matrix
@@ -352,6 +354,8 @@ def hessian_product(X: ArrayLike, y: ArrayLike, coef: ArrayLike, intercept: Arra
     direction = _as_params(v_coef, v_intercept, samples.n_features, ("v_coef", "v_intercept"))
     if direction.shape != params.shape:
         raise ValueError(f"v_coef has {direction.shape[0]} rows where coef has {params.shape[0]}")
+    if samples.codes is not None:
+        check_codes(samples.codes, samples.n_classes)  # the Hessian does not read them
     product = samples.hessian_product(params, direction)
     _explain(samples, params, product)
     return _split(product, samples)

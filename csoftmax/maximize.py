@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 from scipy.optimize import OptimizeResult, minimize
+from scipy.sparse.linalg import LinearOperator, cg
 
 from csoftmax.metric import MetricCoordinates
 from csoftmax.samples import Array
@@ -30,8 +31,14 @@ DEFAULT_MAX_ITER = 1000
 CERTIFIED_RANGE = 1e-6
 # h(1) = (exp(-rho) + rho - 1) / rho^2 at rho = 1; see Certificate.gap_bound.
 _H1 = float(np.exp(-1.0))
-# Coordinates up to which the Hessian is formed for the certificate.
+# The certificate's Newton step is by a formed Hessian up to this many coordinates and this many times the cost of a
+# gradient; beyond that by conjugate gradients, which take about that many products.
 _DENSE_LIMIT = 3000
+_DENSE_COST = 100.0
+_MAX_POLISH = 60
+# Scaled gradient below which Newton steps are tried, and iterations without progress after which a method is left.
+_NEAR = 1e-3
+_MAX_IDLE = 5
 
 
 class ConvergenceWarning(UserWarning):
@@ -47,7 +54,8 @@ class Certificate:
     gradient_norm : float
         Of the mean penalised log-likelihood, in the metric: free of the units of X.
     newton_range : float
-        r, the largest range over classes of any row's change of logits under one more Newton step.
+        r, the largest range over classes of any row's change of logits under one more Newton step; nan where the
+        gradient is too large for it to be looked at.
     newton_decrement : float
         lambda^2 = g' H^-1 g of the summed loss: about twice what is still to gain.
     gap_bound : float
@@ -85,8 +93,9 @@ class Certificate:
 
 @dataclass
 class Maximum:
-    """What `maximize` found, in the units of X."""
+    """What `maximize` found: in the metric's coordinates, and `params` in the units of X."""
 
+    u: Array
     params: Array
     log_likelihood: float
     penalized_log_likelihood: float
@@ -118,13 +127,11 @@ class _MeanLoss:
         self.coordinates = coordinates
         self._point: Array | None = None
         self._value: tuple[float, Array] = (np.nan, np.empty(0))
-        self.n_evaluations = 0
 
     def both(self, u: Array) -> tuple[float, Array]:
         if self._point is None or not np.array_equal(u, self._point):
             self._value = self.coordinates.loss_and_gradient(u)
             self._point = u.copy()
-            self.n_evaluations += 1
         return self._value
 
     def loss(self, u: Array) -> float:
@@ -141,12 +148,17 @@ def choose_solver(coordinates: MetricCoordinates) -> str:
     L-BFGS-B in the metric takes on the order of 100 gradients. So: Newton while the Hessian is small and costs less
     than some ten gradients, or where all of it is small against the overhead of an iteration; else L-BFGS-B.
     """
-    n_classes, p = coordinates.objective.samples.params_shape
-    hessian_cost = n_classes * p / 8.0
-    work = float(coordinates.objective.samples.n_samples) * n_classes * n_classes * p * p
-    if coordinates.n_coordinates <= 1000 and (hessian_cost <= 30.0 or work <= 1e9):
+    samples = coordinates.objective.samples
+    work = float(samples.n_samples) * np.square(float(np.prod(samples.params_shape)))
+    if coordinates.n_coordinates <= 1000 and (_hessian_cost(coordinates) <= 30.0 or work <= 1e9):
         return "trust-exact"
     return "L-BFGS-B"
+
+
+def _hessian_cost(coordinates: MetricCoordinates) -> float:
+    """The cost of a Hessian in gradients: n p^2 C^2 / 2 multiplications over 4 n p C."""
+    n_classes, p = coordinates.objective.samples.params_shape
+    return n_classes * p / 8.0
 
 
 def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float = DEFAULT_TOL,
@@ -177,13 +189,14 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
     loss = _MeanLoss(coordinates)
     u = np.zeros(coordinates.n_coordinates) if init is None else coordinates.coordinates(init)
     stopper = _Stopper(loss, tol, callback)
-    if not u.size or np.linalg.norm(loss.gradient(u)) <= tol * 1e-4:
+    if np.linalg.norm(loss.gradient(u)) <= tol * 1e-4:
         answer = OptimizeResult(x=u, fun=loss.loss(u), success=True, status=0, nit=0,
                                 message="the start is the maximum")
     else:
         answer = _minimize(method, loss, u, tol, max_iter, stopper)
-    u, certificate = _polish(loss, np.asarray(answer.x), tol, enough=stopper.converged or not u.size)
-    mean_loss = loss.loss(u)
+    n_iter = int(answer.get("nit", stopper.n_iter))
+    u, mean_loss, certificate = _polish(loss, np.asarray(answer.x), tol,
+                                        may_step=not stopper.stopped_by_callback and n_iter < max_iter)
     params = coordinates.params(u)
     penalized = -mean_loss * coordinates.total_mass
     log_likelihood = penalized
@@ -191,8 +204,7 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
     if coordinates.objective.l2.any():
         d = coordinates.objective.samples.n_features
         log_likelihood += 0.5 * float(np.sum(coordinates.objective.l2 * rows[:, :d] ** 2))
-    n_iter = int(answer.get("nit", stopper.n_iter))
-    return Maximum(params, log_likelihood, penalized, certificate, n_iter,
+    return Maximum(u, params, log_likelihood, penalized, certificate, n_iter,
                    _message(certificate, tol, n_iter, max_iter, stopper), answer, coordinates)
 
 
@@ -202,8 +214,9 @@ class _Stopper:
     def __init__(self, loss: _MeanLoss, tol: float, callback: Callable[[IterationState], Any] | None) -> None:
         self._loss, self._tol, self._callback = loss, tol, callback
         self.n_iter = 0
-        self.converged = False
         self.stopped_by_callback = False
+        self._least = np.inf
+        self._idle = 0
 
     def __call__(self, intermediate_result: OptimizeResult) -> None:
         self.n_iter += 1
@@ -218,8 +231,11 @@ class _Stopper:
             except StopIteration:
                 self.stopped_by_callback = True
                 raise
-        if norm <= self._tol:
-            self.converged = True
+        # Methods that compare function values cannot go on where those differ by rounding only (a gradient of about
+        # 1e-8); Newton steps, which look at the gradient, can.
+        self._idle = 0 if value < self._least - 4 * np.finfo(float).eps * abs(value) else self._idle + 1
+        self._least = min(self._least, value)
+        if norm <= self._tol or (self._idle >= _MAX_IDLE and norm <= _NEAR):
             raise StopIteration
 
 
@@ -237,7 +253,9 @@ def _minimize(method: str, loss: _MeanLoss, u: Array, tol: float, max_iter: int,
         options.update(gtol=0.1 * tol, initial_trust_radius=10.0, max_trust_radius=1e10)
         key = "hess" if method == "trust-exact" else "hessp"
         derivatives[key] = getattr(loss.coordinates, "hessian" if key == "hess" else "hessian_product")
-    return minimize(loss.loss, u, jac=loss.gradient, method=method, callback=stopper, options=options, **derivatives)
+    with np.errstate(all="ignore"):  # on separated samples trust-krylov overflows on its way; the certificate tells
+        return minimize(loss.loss, u, jac=loss.gradient, method=method, callback=stopper, options=options,
+                        **derivatives)
 
 
 # -------------------------------------------------------------------------------------------------- the certificate
@@ -250,7 +268,8 @@ class _NewtonSteps:
         self.u = u
         self.smallest = self.condition = np.nan
         self._factor: Any = None
-        self.dense = len(u) <= _DENSE_LIMIT
+        self._squared_reach: float | None = None
+        self.dense = len(u) <= _DENSE_LIMIT and _hessian_cost(coordinates) <= _DENSE_COST
         if self.dense:
             hessian = coordinates.hessian(u)
             values, vectors = linalg.eigh(hessian)
@@ -262,6 +281,13 @@ class _NewtonSteps:
     def positive_definite(self) -> bool:
         return not self.dense or self.smallest > len(self.u) * np.finfo(float).eps * self._factor[0][-1]
 
+    def squared_reach(self) -> float:
+        """Return the bound on K^2 of `Certificate`'s notes."""
+        if self._squared_reach is None:
+            leverage = self.coordinates.largest_leverage()
+            self._squared_reach = 2.0 * leverage / (self.smallest * self.coordinates.total_mass)
+        return self._squared_reach
+
     def step(self, gradient: Array) -> Array:
         if self.dense:
             values, vectors = self._factor
@@ -270,58 +296,55 @@ class _NewtonSteps:
 
 
 def _conjugate_gradients(product: Callable[[Array], Array], b: Array, rtol: float = 1e-3) -> Array:
-    from scipy.sparse.linalg import LinearOperator, cg
     operator = LinearOperator((len(b), len(b)), matvec=product, dtype=np.float64)
     return cg(operator, b, rtol=rtol, maxiter=min(10 * len(b), 500))[0]
 
 
-def _polish(loss: _MeanLoss, u: Array, tol: float, enough: bool) -> tuple[Array, Certificate]:
-    """Take Newton steps while they shrink; return the best point and the certificate there.
+def certify(coordinates: MetricCoordinates, params: Array, tol: float = DEFAULT_TOL) -> Certificate:
+    """Return the certificate of any parameters of shape (n_classes, p), in the units of X."""
+    loss = _MeanLoss(coordinates)
+    return _polish(loss, coordinates.coordinates(params), tol, may_step=False, look_anyway=True)[2]
+
+
+def _polish(loss: _MeanLoss, u: Array, tol: float, may_step: bool,
+            look_anyway: bool = False) -> tuple[Array, float, Certificate]:
+    """Take Newton steps while they shrink; return the best point, the mean loss and the certificate there.
 
     Where the step's logit range is small the Hessian of the last point serves again: over a change of logits of range
-    rho each eigenvalue changes by at most the factor exp(rho).
+    rho each of its eigenvalues changes by at most the factor exp(rho).
     """
     coordinates = loss.coordinates
-    if not u.size:
-        return u, Certificate(0.0, 0.0, 0.0, 0.0, 1.0, True)
     value, gradient = loss.both(u)
+    if not u.size:
+        return u, value, Certificate(0.0, 0.0, 0.0, 0.0, 1.0, True)
     norm = float(np.linalg.norm(gradient))
-    certificate = _certificate(coordinates, norm, np.inf, np.inf, None, tol)
-    if not enough and norm > 1e-3:
-        return u, certificate
+    certificate = _certificate(coordinates, norm, np.nan, np.nan, None, tol)
+    if norm > (_NEAR if may_step else tol) and not look_anyway:
+        return u, value, certificate
     newton: _NewtonSteps | None = None
-    shrunk = last_range = np.inf
-    for _ in range(60):
+    stalled, smallest_range, held = 0, np.inf, False
+    for _ in range(_MAX_POLISH):
         if newton is None:
             newton = _NewtonSteps(coordinates, u)
-            if not newton.positive_definite:
-                break
-        step = newton.step(gradient)
-        if not np.isfinite(step).all():
+        if not newton.positive_definite:
             break
+        step = newton.step(gradient)
         newton_range = coordinates.logit_range(step)
         decrement = -float(gradient @ step) * coordinates.total_mass
         certificate = _certificate(coordinates, norm, newton_range, decrement, newton, tol)
-        if newton_range > 0.5 * last_range and (newton_range > CERTIFIED_RANGE or certificate.holds):
-            # no longer shrinking: rounding error is reached, or the maximum does not exist
-            shrunk += 1 if np.isfinite(shrunk) else 0
-            if certificate.holds or shrunk >= 3 or not np.isfinite(shrunk):
-                break
-        else:
-            shrunk = 0
-        last_range = newton_range
+        stalled += not newton_range <= 0.5 * smallest_range
+        if not may_step or stalled >= 3 or (certificate.holds and (held or stalled or newton_range <= 1e-10)):
+            break  # three steps that do not shrink: rounding error is reached, or there is no maximum
+        held, smallest_range = certificate.holds, min(smallest_range, newton_range)
         trial = u + step / max(1.0, newton_range)
-        new_value, new_gradient = coordinates.loss_and_gradient(trial)
+        new_value, new_gradient = loss.both(trial)
         new_norm = float(np.linalg.norm(new_gradient))
         if not (new_norm < norm or new_value < value):
             break
         u, value, gradient, norm = trial, new_value, new_gradient, new_norm
         if newton_range > 1e-3 or not newton.dense:
             newton = None
-        if certificate.holds and norm == 0.0:
-            break
-    loss.both(u)
-    return u, certificate
+    return u, value, certificate
 
 
 def _certificate(coordinates: MetricCoordinates, norm: float, newton_range: float, decrement: float,
@@ -329,17 +352,17 @@ def _certificate(coordinates: MetricCoordinates, norm: float, newton_range: floa
     bound = condition = np.nan
     if newton is not None and newton.dense:
         condition = newton.condition
-        if newton.smallest > 0 and newton_range <= CERTIFIED_RANGE:
-            k_squared = 2.0 * coordinates.largest_leverage() / (newton.smallest * coordinates.total_mass)
-            if k_squared * max(decrement, 0.0) < _H1 * _H1:
-                bound = max(decrement, 0.0) / (4.0 * _H1)
+        if newton.positive_definite and newton.squared_reach() * max(decrement, 0.0) < _H1 * _H1:
+            bound = max(decrement, 0.0) / (4.0 * _H1)
     return Certificate(norm, newton_range, decrement, bound, condition,
                        newton_range <= CERTIFIED_RANGE and norm <= tol)
 
 
 def _message(certificate: Certificate, tol: float, n_iter: int, max_iter: int, stopper: _Stopper) -> str:
-    figures = (f"scaled gradient {certificate.gradient_norm:.2g} (tol {tol:g}), one more Newton step would move a "
-               f"logit by {certificate.newton_range:.2g} (at most {CERTIFIED_RANGE:g} is certified)")
+    figures = f"scaled gradient {certificate.gradient_norm:.2g} (tol {tol:g})"
+    if not np.isnan(certificate.newton_range):
+        figures += (f", one more Newton step would move a logit by {certificate.newton_range:.2g} (at most "
+                    f"{CERTIFIED_RANGE:g} is certified)")
     if certificate.holds:
         return f"the maximum was reached: {figures}"
     if stopper.stopped_by_callback:

@@ -78,7 +78,8 @@ class SoftmaxResult:
                  certificate: Certificate, log_likelihood: float, penalized_log_likelihood: float,
                  null_log_likelihood: float, nobs: float, n_params: int, l2: float, response_name: str,
                  separated: bool, has_offset: bool, n_coordinates: int, covariance: Array | None = None,
-                 coordinates: MetricCoordinates | None = None, optimize_result: OptimizeResult | None = None) -> None:
+                 coordinates: MetricCoordinates | None = None, u: Array | None = None,
+                 optimize_result: OptimizeResult | None = None) -> None:
         self.fit_intercept = fit_intercept
         self.classes = classes
         self.feature_names = feature_names
@@ -105,6 +106,7 @@ class SoftmaxResult:
         self._symmetric_params = params
         self._symmetric_covariance = covariance
         self._coordinates = coordinates
+        self._u = u
 
     # ------------------------------------------------------------------------------------------------- estimates
 
@@ -131,12 +133,11 @@ class SoftmaxResult:
             shape = (*self._symmetric_params.shape, *self._symmetric_params.shape)
             if self._separated:
                 self._symmetric_covariance = np.full(shape, np.nan)
-            elif self._coordinates is None:
+            elif self._coordinates is None or self._u is None:
                 raise ValueError("standard errors need the data, and this result was made with keep_data=False or "
                                  "loaded without them; fit again with keep_data=True")
             else:
-                self._symmetric_covariance = inference.information_covariance(self._coordinates,
-                                                                              self._symmetric_params)
+                self._symmetric_covariance = inference.information_covariance(self._coordinates, self._u)
         return self._symmetric_covariance
 
     def cov_params(self) -> Array:
@@ -307,7 +308,7 @@ class SoftmaxResult:
         """The state without data; standard errors are computed first, where that is possible."""
         if self._coordinates is not None and self._symmetric_params.size <= _COVARIANCE_LIMIT:
             self._covariance()
-        state = dict(self.__dict__, _coordinates=None)
+        state = dict(self.__dict__, _coordinates=None, _u=None)
         if self.optimize_result is not None:
             large = ("hess", "hess_inv", "jac")
             state["optimize_result"] = OptimizeResult(

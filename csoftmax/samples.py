@@ -111,7 +111,10 @@ class DenseSamples:
                 *self._rows(start, stop), params, self.fit_intercept, *self._labels(start, stop),
                 *self._extras(start, stop), None)
 
-        return sum(map_blocks(block, self._blocks(), self.n_threads), 0.0)
+        total = 0.0  # not sum(): from Python 3.12 on it compensates, and would differ from the loop below
+        for value in map_blocks(block, self._blocks(), self.n_threads):
+            total += value
+        return total
 
     def log_likelihood_and_gradient(self, params: Array) -> tuple[float, Array]:
         """Return the log-likelihood and its gradient, of the shape of `params`, in one pass over X."""

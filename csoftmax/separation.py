@@ -71,11 +71,12 @@ def find_separation(samples: DenseSamples) -> Separation:
     samples : DenseSamples
         From `DenseSamples.standardized`, so that one tolerance suits all columns.
     """
-    present = _present(samples)
-    rows, own = np.nonzero(present)
-    n_constraints = len(rows) * (samples.n_classes - 1)
     p = samples.params_shape[1]
-    if n_constraints * 2 * p > _MAX_ENTRIES:
+    entries_per_label = 2 * p * (samples.n_classes - 1)
+    if samples.n_samples * entries_per_label > _MAX_ENTRIES:
+        return Separation("undecided")
+    rows, own = np.nonzero(_present(samples))
+    if len(rows) * entries_per_label > _MAX_ENTRIES:
         return Separation("undecided")
     shift = 0.0 if samples.shift is None else samples.shift
     scale = 1.0 if samples.scale is None else samples.scale
@@ -90,7 +91,7 @@ def find_separation(samples: DenseSamples) -> Separation:
     answer = linprog(-total, A_ub=-margins, b_ub=np.zeros(margins.shape[0]), bounds=(-1, 1), method="highs")
     if answer.status != 0:
         return Separation("undecided")
-    if margins @ answer.x < _MARGIN if margins.shape[0] == 0 else (margins @ answer.x).max() < _MARGIN:
+    if (margins @ answer.x).max() < _MARGIN:
         return Separation("none")
     direction = answer.x
     # complete separation: the largest margin that all can have

@@ -133,6 +133,7 @@ def logsumexp(a: ArrayLike, axis: int | tuple[int, ...] | None = None, b: ArrayL
     1000.6931471805599
     """
     x = np.asarray(a)
+    check_n_threads(n_threads)
     if b is not None or return_sign or x.dtype.kind not in "fiub" or x.dtype == np.longdouble:
         if out is not None:
             raise ValueError("out is given together with b, return_sign, or a complex or long double a; it is taken "
@@ -179,7 +180,7 @@ def softmax_jacobian(x: ArrayLike) -> NDArray[Any]:
     # p (1 - p) as p times the sum of the others, which keeps its digits where p is near 1
     diagonal = np.arange(p.shape[-1])
     jacobian[..., diagonal, diagonal] = 0
-    jacobian[..., diagonal, diagonal] = -jacobian.sum(axis=-1)
+    jacobian[..., diagonal, diagonal] = 0.0 - jacobian.sum(axis=-1)
     return jacobian
 
 
@@ -206,10 +207,15 @@ def softmax_jvp(x: ArrayLike, v: ArrayLike) -> NDArray[Any]:
     >>> cs.softmax_jvp([0.0, 0.0], [1.0, 0.0]).tolist()
     [0.25, -0.25]
     """
-    p, direction = softmax(_with_axis(x), axis=-1), np.asarray(v)
+    p, direction = softmax(_with_axis(x), axis=-1), _widened(np.asarray(v))
     if direction.ndim < 1 or direction.shape[-1] != p.shape[-1]:
         raise ValueError(f"v has shape {direction.shape}; its last axis must have length {p.shape[-1]}, as x's has")
-    return p * (direction - (p * direction).sum(axis=-1, keepdims=True))
+    p, direction = np.broadcast_arrays(p, direction)
+    if p.size == 0:
+        return p * direction
+    # v counts but for a constant: taken off the likeliest entry's, which keeps the digits of 1 - p where p is near 1
+    relative = direction - np.take_along_axis(direction, p.argmax(axis=-1)[..., np.newaxis], axis=-1)
+    return p * (relative - (p * relative).sum(axis=-1, keepdims=True))
 
 
 # ------------------------------------------------------------------------------------------------------------ rows
@@ -243,7 +249,8 @@ def _as_rows(x: NDArray[Any], axes: tuple[int, ...]) -> tuple[NDArray[Any], tupl
     kept_shape = tuple(x.shape[i] for i in kept)
     length = int(np.prod([x.shape[i] for i in axes], dtype=np.intp))
     dtype = np.float32 if x.dtype in (np.float32, np.float16) else np.float64
-    rows = np.ascontiguousarray(x.transpose(order), dtype=dtype).reshape(int(np.prod(kept_shape, dtype=np.intp)), length)
+    n_rows = int(np.prod(kept_shape, dtype=np.intp))
+    rows = np.ascontiguousarray(x.transpose(order), dtype=dtype).reshape(n_rows, length)
     return rows, order, kept_shape
 
 
@@ -275,7 +282,7 @@ def _along(x: ArrayLike, axis: Any, out: NDArray[Any] | None, n_threads: int | N
     _run(kernel, rows, result, n_threads)
     shaped = result.reshape([array.shape[i] for i in order]).transpose(np.argsort(order))
     if out is None:
-        return np.ascontiguousarray(shaped, dtype=dtype).reshape(array.shape)
+        return np.ascontiguousarray(shaped, dtype=dtype).reshape(array.shape)[()]
     out[...] = shaped
     return out
 

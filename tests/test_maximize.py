@@ -1,0 +1,270 @@
+"""The maximisation: independence of units, stopping, the certificate and its bound, every solver.
+
+It stands on csoftmax.maximize, csoftmax.metric and the references in tests/data.
+"""
+
+import warnings
+
+import numpy as np
+import pytest
+import reference
+import references_io
+from scipy import optimize
+
+import csoftmax as cs
+from csoftmax.maximize import SOLVERS, certify, choose_solver, maximize
+from csoftmax.metric import MetricCoordinates
+
+
+def coordinates_of(name):
+    ref = references_io.load(name)
+    objective = cs.SoftmaxObjective(ref.X, ref.y, l2=ref.l2 or 0.0, fit_intercept=ref.fit_intercept,
+                                    sample_weight=ref.weights)
+    return ref, MetricCoordinates(objective)
+
+
+def random_problem(n=200, d=4, n_classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d))
+    logits = X @ rng.standard_normal((d, n_classes)) + rng.standard_normal(n_classes)
+    y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    return X, y
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("l2", [0.0, 1.5])
+def test_the_fit_does_not_depend_on_the_units_of_a_column(fit_intercept, l2):
+    # Powers of two change no digit of the data, so the fit is the same problem; a penalty acts on raw coefficients and
+    # is only compared on probabilities where it is rescaled along, which l2 per feature would need: so l2 = 0 there.
+    X, y = random_problem()
+    units = np.array([2.0**-40, 1.0, 2.0**20, 2.0**60])
+    plain = cs.fit(X, y, fit_intercept=fit_intercept)
+    scaled = cs.fit(X * units, y, fit_intercept=fit_intercept)
+    np.testing.assert_allclose(scaled.coef * units, plain.coef, rtol=1e-11)
+    assert scaled.n_iter == plain.n_iter
+    if l2:
+        result = cs.fit(X * 1e6, y, fit_intercept=fit_intercept, l2=l2 * 1e12)
+        expected = cs.fit(X, y, fit_intercept=fit_intercept, l2=l2)
+        np.testing.assert_allclose(result.coef * 1e6, expected.coef, rtol=1e-10)
+
+
+def test_an_offset_added_to_a_column_only_moves_the_intercept():
+    # a time stamp: mean 1.7e9, spread 1; the data keep 1e-7 of the spread, and the fit must not lose more
+    X, y = random_problem()
+    moved = X + np.array([1.7e9, 0.0, -1e6, 0.0])
+    exact = moved - np.array([1.7e9, 0.0, -1e6, 0.0])  # what is left of the digits
+    plain, shifted = cs.fit(exact, y), cs.fit(moved, y)
+    assert shifted.success
+    np.testing.assert_allclose(shifted.coef, plain.coef, rtol=1e-9)
+    np.testing.assert_allclose(shifted.log_likelihood, plain.log_likelihood, rtol=1e-12)
+    np.testing.assert_allclose(shifted.bse[:, :-1], plain.bse[:, :-1], rtol=1e-9)
+
+
+def test_float32_data_of_mean_200_reach_the_float64_optimum():
+    # the trap: one feature of mean 200 and spread 30, where float32 sums stop short by units of log-likelihood
+    rng = np.random.default_rng(4)
+    x = rng.normal(200, 30, size=(20000, 1)).astype(np.float32)
+    y = (rng.uniform(size=20000) < 1 / (1 + np.exp(-(x[:, 0] - 200) / 20))).astype(int)
+    single, double = cs.fit(x, y), cs.fit(x.astype(np.float64), y)
+    assert single.success
+    np.testing.assert_allclose(single.coef, double.coef, rtol=1e-12)
+    np.testing.assert_allclose(single.log_likelihood, double.log_likelihood, rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["anes96", "pneumo", "iris_vv", "ridge_iris_0.01", "penguins_bill_mass"])
+def test_the_bound_on_the_gap_covers_the_gap_and_is_not_idle(name):
+    ref, coordinates = coordinates_of(name)
+    best = ref.objective if ref.objective is not None else ref.loglik
+    symmetric = ref.coef - ref.coef.mean(axis=0)
+    rng = np.random.default_rng(1)
+    proved = 0
+    for size in 10.0 ** np.arange(-6, 0):
+        step = coordinates.params(coordinates.coordinates(symmetric)
+                                  + size * rng.standard_normal(coordinates.n_coordinates)
+                                  / np.sqrt(coordinates.n_coordinates))
+        params = step
+        theta_loss = reference.log_likelihood(ref.X, ref.y, params, weight=ref.weights)
+        value = theta_loss - reference.ridge_penalty(params, ref.l2 or 0.0)
+        gap = float(np.longdouble(best) - value)
+        certificate = certify(coordinates, params)
+        if not np.isnan(certificate.gap_bound):
+            proved += 1
+            # best is a double: half an ulp of it is the reference's own rounding
+            rounding = 2e-16 * abs(best)
+            assert gap <= certificate.gap_bound + rounding
+            # 0.68 lambda^2 against a gap of about lambda^2 / 2
+            assert certificate.gap_bound <= 1.6 * gap + 2 * rounding
+    assert proved >= 2, "the bound was proved at the nearest points"
+
+
+def test_a_small_gradient_alone_does_not_certify():
+    # penguins' four measurements: after 32 Newton steps the scaled gradient is below 1e-12, a step still moves logits
+    ref = references_io.load("separation_penguins4")
+    coordinates = MetricCoordinates(cs.SoftmaxObjective(ref.X, ref.y))
+    maximum = maximize(coordinates, tol=1e-12)
+    assert maximum.certificate.gradient_norm < 1e-8
+    assert not maximum.success
+    assert not maximum.certificate.newton_range < 1.0
+
+
+def test_max_iter_ends_the_fit_with_a_warning_and_a_remedy():
+    ref = references_io.load("anes96")
+    with pytest.warns(cs.ConvergenceWarning, match=r"stopped at max_iter=1 iterations.*raise max_iter"):
+        result = cs.fit(ref.X, ref.y, max_iter=1)
+    assert result.success is False and result.n_iter == 1
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_success_means_the_certificate_holds_for_every_solver(solver):
+    X, y = random_problem(seed=3)
+    result = cs.fit(X, y, solver=solver)
+    assert result.success
+    assert result.certificate.newton_range <= 1e-6 and result.certificate.gradient_norm <= 1e-8
+    assert isinstance(result.optimize_result, optimize.OptimizeResult)
+    # a longdouble gradient at the answer: what rounding of theta leaves, 1e-13 of sum |x|
+    gradient = reference.gradient(X, y, result.params)
+    assert np.abs(gradient).max() <= 1e-12 * np.abs(X).sum()
+
+
+def test_choose_solver_takes_newton_for_few_parameters_and_lbfgs_for_many():
+    X, y = random_problem()
+    assert choose_solver(MetricCoordinates(cs.SoftmaxObjective(X, y))) == "trust-exact"
+    rng = np.random.default_rng(0)
+    wide = cs.SoftmaxObjective(rng.standard_normal((5000, 60)), np.arange(5000) % 8, l2=1.0)
+    assert choose_solver(MetricCoordinates(wide)) == "L-BFGS-B"
+    result = cs.fit(wide.samples.X, wide.samples.codes, l2=1.0)
+    assert result.success and result.certificate.condition_number > 1
+
+
+def test_a_hessian_too_dear_to_form_is_certified_by_conjugate_gradients():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((600, 60)), np.arange(600) % 20  # 20 * 61 / 8 = 152 gradients a Hessian
+    result = cs.fit(X, y, l2=1.0)
+    assert result.success and np.isnan(result.certificate.condition_number)
+    dense = cs.fit(X, y, l2=1.0, solver="trust-exact")
+    np.testing.assert_allclose(result.coef, dense.coef, rtol=0, atol=1e-8 * np.abs(dense.coef).max())
+
+
+def test_no_more_features_than_rows_is_needed_with_a_penalty_nor_an_intercept():
+    rng = np.random.default_rng(2)
+    X, y = rng.standard_normal((20, 50)), np.arange(20) % 3
+    for options in ({"l2": 0.5}, {"l2": 0.5, "fit_intercept": False}):
+        result = cs.fit(X, y, **options)
+        assert result.success
+        gradient = reference.gradient(X, y, result.params, options.get("fit_intercept", True))
+        gradient -= reference.ridge_penalty_gradient(result.params, 0.5, options.get("fit_intercept", True))
+        assert np.abs(gradient).max() < 1e-11
+
+
+@pytest.mark.parametrize("weights", [None, "counts"])
+def test_an_empty_model_gives_the_class_shares(weights):
+    y = np.array([0] * 3 + [1] * 5 + [2] * 2)
+    w = None if weights is None else np.arange(10.0)
+    result = cs.fit(np.empty((10, 0)), y, sample_weight=w)
+    share = np.bincount(y, w) / (10 if w is None else w.sum())
+    # the fit ends where one more step moves a logit by at most 1e-10
+    np.testing.assert_allclose(result.predict_proba(np.empty((1, 0)))[0], share, rtol=1e-10)
+    np.testing.assert_allclose(result.log_likelihood, result.null_log_likelihood, rtol=1e-14)
+
+
+def test_no_parameter_at_all_is_answered_too():
+    result = cs.fit(np.empty((4, 0)), [0, 1, 0, 1], fit_intercept=False)
+    assert result.success and result.log_likelihood == pytest.approx(-4 * np.log(2), rel=1e-15)
+
+
+@pytest.mark.parametrize("extra", ["duplicate", "constant", "zero", "sum", "scaled"])
+def test_collinear_columns_change_no_probability_and_give_the_minimum_norm_answer(extra):
+    X, y = random_problem()
+    column = {"duplicate": X[:, 0], "constant": np.full(len(X), 7.5), "zero": np.zeros(len(X)),
+              "sum": X[:, 0] + X[:, 1], "scaled": -1e-3 * X[:, 2]}[extra]
+    plain, more = cs.fit(X, y), cs.fit(np.column_stack([X, column]), y)
+    assert more.success and more.n_params == plain.n_params
+    np.testing.assert_allclose(more.predict_proba(np.column_stack([X, column])), plain.predict_proba(X), rtol=1e-8)
+    if extra in ("constant", "zero"):
+        assert np.all(more.coef[:, -1] == 0)
+        assert np.isnan(more.bse[:, 4]).all()
+        # a constant other than 0 cannot be told from the intercept; a column of zeros can
+        assert np.isnan(more.bse[:, -1]).all() == (extra == "constant")
+    if extra == "duplicate":
+        np.testing.assert_allclose(more.coef[:, 0], more.coef[:, -1], rtol=1e-8)  # shared equally
+        np.testing.assert_allclose(more.bse[:, 1:4], plain.bse[:, 1:4], rtol=1e-8)
+        assert np.isnan(more.bse[:, [0, 4]]).all()
+
+
+def test_a_warm_start_at_the_answer_takes_no_iteration():
+    X, y = random_problem()
+    first = cs.fit(X, y)
+    again = cs.fit(X, y, init=first)
+    assert again.success and again.n_iter <= 1
+    np.testing.assert_allclose(again.params, first.params, rtol=1e-10, atol=1e-14)
+
+
+def test_the_callback_sees_every_iteration_and_can_stop():
+    X, y = random_problem()
+    seen = []
+
+    def watch(state):
+        seen.append((state.n_iter, state.log_likelihood, state.gradient_norm))
+        if state.n_iter == 2:
+            raise StopIteration
+
+    with pytest.warns(cs.ConvergenceWarning, match="stopped by the callback after 2 iterations"):
+        result = cs.fit(X, y, callback=watch)
+    assert [n for n, _, _ in seen] == [1, 2]
+    assert seen[1][1] > seen[0][1] and not result.success
+
+
+def test_an_exception_in_the_callback_reaches_the_caller():
+    X, y = random_problem()
+
+    def stop(state):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cs.fit(X, y, callback=stop)
+
+
+def test_metric_coordinates_round_trip_and_pull_gradients_back():
+    X, y = random_problem()
+    coordinates = MetricCoordinates(cs.SoftmaxObjective(X * [1, 1e3, 1e-3, 1] + [0, 5, 0, 100], y, l2=0.3))
+    rng = np.random.default_rng(5)
+    u = rng.standard_normal(coordinates.n_coordinates)
+    params = coordinates.params(u)
+    np.testing.assert_allclose(params.sum(axis=0), 0, atol=1e-9 * np.abs(params).max())
+    np.testing.assert_allclose(coordinates.coordinates(params), u, rtol=1e-8, atol=1e-10)
+    _, gradient = coordinates.loss_and_gradient(u)
+    # central differences of step h: error h^2 |f'''| / 6 + eps |f| / h
+    h = 1e-5
+    for i in range(len(u)):
+        e = np.eye(len(u))[i] * h
+        slope = (coordinates.loss_and_gradient(u + e)[0] - coordinates.loss_and_gradient(u - e)[0]) / (2 * h)
+        assert abs(slope - gradient[i]) < 1e-9
+    v = rng.standard_normal(len(u))
+    np.testing.assert_allclose(coordinates.hessian(u) @ v, coordinates.hessian_product(u, v), rtol=1e-10, atol=1e-13)
+    values = np.linalg.eigvalsh(coordinates.hessian(u))
+    assert 0 < values[0] and values[-1] <= 1 + 1e-12, "the metric bounds the Hessian"
+
+
+def test_unknown_solvers_and_bad_settings_are_named():
+    X, y = random_problem()
+    for options, message in [
+        ({"solver": "newton"}, r"solver is 'newton'; one of 'auto', 'trust-exact'"),
+        ({"tol": 0}, r"tol is 0; a positive number is wanted"),
+        ({"max_iter": 0}, r"max_iter is 0; a whole number from 1 is wanted"),
+        ({"l2": -1}, r"l2 is -1\.0; a finite number of 0 or more is wanted"),
+        ({"l1": 1}, r"l1 is 1; only l1=0 is supported"),
+        ({"bias_reduction": "firth"}, r"bias_reduction is 'firth'"),
+        ({"weight_type": "probability"}, r"weight_type is 'probability'; only 'frequency'"),
+        ({"n_threads": 0}, r"n_threads is 0"),
+        ({"init": np.zeros(3)}, r"init has shape \(3,\); \(3, 5\) is wanted"),
+        ({"init": np.full((3, 5), np.nan)}, r"init has entries that are not finite"),
+        ({"reference": "z"}, r"reference is 'z'; one of the classes 0, 1, 2 is wanted"),
+    ]:
+        with pytest.raises(ValueError, match=message), warnings.catch_warnings():
+            cs.fit(X, y, **options)
+    with pytest.raises(TypeError, match="callback is 3; a callable of one argument"):
+        cs.fit(X, y, callback=3)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'C'"):
+        cs.fit(X, y, C=1.0)
+    with pytest.raises(TypeError, match="l2 is 'a'; a number is wanted"):
+        cs.fit(X, y, l2="a")

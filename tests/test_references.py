@@ -1,0 +1,110 @@
+"""fit() against certified references: coefficients, log-likelihood, standard errors, in raw units, default settings.
+
+It stands on tests/references_io.py and the files in tests/data; `--references DIR` adds a larger folder of the same
+layout (DIR/refs, DIR/data), and then covers every reference there.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import references_io
+
+import csoftmax as cs
+from csoftmax.maximize import SOLVERS
+
+
+def pytest_generate_tests(metafunc):
+    if "reference" in metafunc.fixturenames:
+        kinds = metafunc.function.kinds
+        folder = metafunc.config.getoption("--references")
+        folder = None if folder is None else Path(folder)
+        pairs = [(kind, name) for kind in kinds for name in references_io.names(kind, folder=folder)]
+        metafunc.parametrize("reference", pairs, ids=[name for _, name in pairs],
+                             indirect=True)
+
+
+@pytest.fixture
+def reference(request):
+    folder = request.config.getoption("--references")
+    return references_io.load(request.param[1], folder=None if folder is None else Path(folder))
+
+
+def of_kind(*kinds):
+    def mark(function):
+        function.kinds = kinds
+        return function
+    return mark
+
+
+def fit_reference(ref, **options):
+    label = None if ref.reference is None else ref.reference
+    return cs.fit(ref.X, ref.y, l2=ref.l2 or 0.0, fit_intercept=ref.fit_intercept, sample_weight=ref.weights,
+                  reference=label, **options)
+
+
+@of_kind("unpenalised")
+def test_coefficients_standard_errors_and_fit_statistics_are_the_certified_ones(reference):
+    # Tolerances are the file's own: what a good float64 fit should meet on data so conditioned.
+    result = fit_reference(reference)
+    assert result.success and result.certificate.newton_range <= 1e-6
+    tolerance = reference.tolerance
+    np.testing.assert_allclose(result.params, reference.coef, rtol=tolerance["coef_rel"], atol=0)
+    np.testing.assert_allclose(result.log_likelihood, reference.loglik, rtol=tolerance["loglik_rel"])
+    np.testing.assert_allclose(result.bse, reference.se, rtol=tolerance["se_rel"], atol=0)
+    for ours, theirs in (("aic", "aic"), ("bic", "bic"), ("null_log_likelihood", "null_loglik")):
+        if theirs in reference.raw:
+            np.testing.assert_allclose(getattr(result, ours), reference.raw[theirs], rtol=tolerance["loglik_rel"])
+    assert result.n_params == reference.raw["n_params"]
+    np.testing.assert_allclose(result.pseudo_r2, 1 - reference.loglik / reference.raw["null_loglik"], rtol=1e-8)
+
+
+@of_kind("unpenalised")
+def test_the_covariance_matrix_is_the_certified_one_in_theta_order(reference):
+    if reference.covariance is None:
+        pytest.skip("this reference states standard errors only")
+    result = fit_reference(reference)
+    # normwise: an entry near 0 has no relative digits of its own
+    error = np.abs(result.cov_params() - reference.covariance).max() / np.abs(reference.covariance).max()
+    assert error <= 2 * reference.tolerance["se_rel"]  # a variance is the square of a standard error
+
+
+@of_kind("ridge")
+def test_ridge_coefficients_are_the_certified_ones(reference):
+    result = fit_reference(reference)
+    assert result.success
+    largest = np.abs(reference.coef).max()
+    np.testing.assert_allclose(result.params, reference.coef, rtol=0,
+                               atol=reference.tolerance["coef_abs_over_max"] * largest)
+    np.testing.assert_allclose(result.penalized_log_likelihood, reference.objective,
+                               rtol=reference.tolerance["objective_rel"])
+
+
+@of_kind("rank_deficient")
+def test_collinear_columns_give_the_certified_log_likelihood_rank_and_a_note(reference):
+    result = fit_reference(reference)
+    assert result.success
+    np.testing.assert_allclose(result.log_likelihood, reference.loglik, rtol=reference.tolerance["loglik_rel"])
+    assert result.n_params == reference.raw["rank"] * (len(reference.classes) - 1)
+    assert np.isnan(result.bse[1:]).any(), "a column that cannot be estimated has a nan standard error"
+    assert "Not determined by the data" in str(result.summary())
+
+
+@of_kind("separated")
+def test_separated_samples_are_reported_with_classes_and_no_standard_errors(reference):
+    with pytest.warns(cs.SeparationWarning, match="has no maximum"):
+        result = fit_reference(reference)
+    assert result.success is False
+    kind = {"complete": "completely separated", "quasi": "quasi-completely separated"}[reference.separation]
+    assert f"the samples are {kind} between the classes" in result.message
+    assert reference.separation == "quasi" or "quasi" not in result.message
+    assert result.log_likelihood <= reference.supremum + 1e-9 * max(1.0, abs(reference.supremum))
+    assert np.isnan(result.bse).all()
+
+
+@of_kind("unpenalised", "ridge")
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_reaches_the_certified_log_likelihood(reference, solver):
+    result = fit_reference(reference, solver=solver)
+    assert result.success, result.message
+    np.testing.assert_allclose(result.log_likelihood, reference.loglik, rtol=1e-10)
