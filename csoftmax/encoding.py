@@ -183,8 +183,8 @@ def encode_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int32]]:
         raise ValueError(f"y has shape {labels.shape}; (n_samples,) of labels or (n_samples, n_classes) of counts is "
                          f"wanted")
     _check_length("y", labels, n)
-    if isinstance(y, (list, tuple)) and labels.dtype.kind in "SU":
-        labels = np.empty(n, dtype=object)  # NumPy has made strings of all, of a nan among them too
+    if isinstance(y, (list, tuple)) and labels.dtype.kind in "SUf":
+        labels = np.empty(n, dtype=object)  # NumPy has made one type of all: a string of a nan, a float of an int
         labels[:] = y
     kind = labels.dtype.kind
     if kind in "iu" and labels.size and int(labels.max()) - int(labels.min()) < _TABLE_SIZE:

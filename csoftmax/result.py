@@ -361,9 +361,18 @@ class SoftmaxResult:
 def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
     """Return the result of a document that `SoftmaxResult.to_json` wrote and the caller has checked."""
     covariance, certificate = document["covariance"], document["certificate"]
+    classes, names = list(document["classes"]), list(document["feature_names"])
+    params = np.array(document["params"], dtype=np.float64)
+    if params.shape != (len(classes), len(names) + document["fit_intercept"]):
+        raise ValueError(f"params has shape {params.shape} for {len(classes)} classes and {len(names)} features")
+    if document["reference"] is not None and document["reference"] not in classes:
+        raise ValueError(f"reference is {document['reference']!r}, none of the classes")
+    if covariance is not None:
+        covariance = np.array(covariance, dtype=np.float64)
+        if covariance.shape != 2 * params.shape:
+            raise ValueError(f"covariance has shape {covariance.shape} where params has {params.shape}")
     result = SoftmaxResult(
-        params=np.array(document["params"], dtype=np.float64).reshape(len(document["classes"]), -1),
-        covariance=None if covariance is None else np.array(covariance, dtype=np.float64),
+        params=params, covariance=covariance,
         classes=np.asarray(document["classes"]),
         certificate=Certificate(**{key: np.nan if value is None else value for key, value in certificate.items()}),
         **{key: document[key] for key in (
