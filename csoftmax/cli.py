@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from csoftmax._files import written_whole
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -285,20 +287,6 @@ def _check_out(out: str | None) -> None:
         raise _UsageError(f"--out is {out!r}, and the folder {str(target.parent)!r} cannot be written")
 
 
-@contextlib.contextmanager
-def _atomic(out: str) -> Iterator[Path]:
-    """A new file beside `out` that takes its place when the block ends well, and is removed when it does not."""
-    target = Path(os.path.realpath(out))  # through a symbolic link, not over it
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        yield partial
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 class _Progress:
     """A line on the terminal while a fit takes longer than a second; nothing where stderr is no terminal."""
 
@@ -398,8 +386,7 @@ def _fit(args: argparse.Namespace) -> int:
         _say(f"no model: {str(result.message).strip()}")
         return EXIT_NO_MAXIMUM
     if args.out is not None:
-        with _atomic(args.out) as partial:
-            result.to_json(partial)
+        result.to_json(args.out)
     print(result.summary() if args.level is None else result.summary(level=args.level))
     return EXIT_OK
 
@@ -461,7 +448,7 @@ def _predict(args: argparse.Namespace) -> int:
     if args.out is None:
         write(sys.stdout)
     else:
-        with _atomic(args.out) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        with written_whole(args.out) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
             write(file)
             file.flush()
     if missing.any():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from scipy.optimize import OptimizeResult
 from scipy.stats import norm
 
 from csoftmax import inference, likelihood
+from csoftmax._files import written_whole
 from csoftmax.maximize import Certificate
 from csoftmax.metric import MetricCoordinates
 from csoftmax.samples import Array
@@ -354,7 +354,8 @@ class SoftmaxResult:
         }
         text = json.dumps(document, indent=1, allow_nan=False)
         if path is not None:
-            _write_whole(path, text)
+            with written_whole(path) as partial:
+                partial.write_text(text + "\n", encoding="utf-8")
         return text
 
 
@@ -390,15 +391,3 @@ def _nan_to_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _nan_to_none(item) for key, item in value.items()}
     return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _write_whole(path: str | os.PathLike[str], text: str) -> None:
-    folder, name = os.path.split(os.path.abspath(path))
-    handle, partial = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
