@@ -208,7 +208,7 @@ def _parse(formula: str, available: Sequence[str]) -> tuple[_Factor, list[_Term]
                 _columns_in(token.token)
         parsed: Any = Formula.from_spec(
             formula,
-            parser=DefaultFormulaParser(feature_flags={"twosided"}),  # type: ignore[arg-type]
+            parser=DefaultFormulaParser(feature_flags={"twosided"}),
             context={"__formulaic_variables_available__": list(available)},
         )
     except FormulaicError as exc:
@@ -426,7 +426,9 @@ class Design:
     __hash__ = None  # type: ignore[assignment]
 
     # -- the matrix --------------------------------------------------------------------------------------------------
-    def _build(self, frame: pd.DataFrame, rows: pd.Index) -> tuple[np.ndarray, list[str], dict, dict]:
+    def _build(
+        self, frame: pd.DataFrame, rows: pd.Index
+    ) -> tuple[np.ndarray, list[str], dict[str, Any], dict[str, Any]]:
         """(matrix, names, levels, transform states) from complete columns; `rows` are their labels in the messages."""
         import pandas as pd
         from formulaic import ModelSpec, SimpleFormula
@@ -438,7 +440,7 @@ class Design:
         terms = [Term([Factor(expr, eval_method=how) for how, expr in term]) for term in self._terms]
         spec = ModelSpec(
             formula=SimpleFormula(terms, _ordering="none"),
-            na_action="ignore",  # type: ignore[arg-type]
+            na_action="ignore",
             output="pandas",
             transform_state=copy.deepcopy(self._transforms),
             encoder_state={e: (Factor.Kind.CATEGORICAL, {"categories": list(v)}) for e, v in self._levels.items()},
@@ -828,7 +830,7 @@ def prepare(
                 LayeredMapping(LayeredMapping(kept, name="data"), _numpy_functions(), TRANSFORMS),
                 None,
                 None,
-                ModelSpec(formula=[]),  # type: ignore[arg-type]
+                ModelSpec(formula=[]),
             )
         except Exception as exc:
             raise ValueError(f"the left side {left[1]!r} cannot be evaluated: {_one_line(exc)}") from exc

@@ -70,7 +70,7 @@ class SoftmaxResult:
     >>> X = np.array([[0.0], [1.0], [2.0], [3.0]])
     >>> result = cs.fit(X, ["a", "b", "a", "b"], reference="a")
     >>> result.success, result.coef.round(4).tolist(), result.bse.round(4).tolist()
-    (True, [[0.0], [0.8424]], [[nan, nan], [1.0588, 1.9805]])
+    (True, [[0.0], [0.9082]], [[nan, nan], [1.0852, 1.9749]])
     """
 
     def __init__(self, *, params: Array, fit_intercept: bool, classes: NDArray[Any], feature_names: list[str],
@@ -291,7 +291,7 @@ class SoftmaxResult:
         if self.l2 > 0:
             notes.append(f"Standard errors are from the penalised information; AIC and BIC count "
                          f"{self.effective_df:.4g} effective degrees of freedom.")
-        unknown = [name for name, known in zip(names, ~np.isnan(self.bse).all(axis=0), strict=True) if not known]
+        unknown = [name for name, known in zip(names, ~np.all(np.isnan(self.bse), axis=0), strict=True) if not known]
         if unknown and not self._separated:
             notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: "
                          f"{', '.join(unknown)}.")
@@ -361,7 +361,10 @@ class SoftmaxResult:
 
 def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
     """Return the result of a document that `SoftmaxResult.to_json` wrote and the caller has checked."""
-    covariance, certificate = document["covariance"], document["certificate"]
+    covariance = document["covariance"]
+    certificate: dict[str, Any] = {
+        key: np.nan if value is None else value for key, value in document["certificate"].items()
+    }
     classes, names = list(document["classes"]), list(document["feature_names"])
     params = np.array(document["params"], dtype=np.float64)
     if params.shape != (len(classes), len(names) + document["fit_intercept"]):
@@ -375,7 +378,7 @@ def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
     result = SoftmaxResult(
         params=params, covariance=covariance,
         classes=np.asarray(document["classes"]),
-        certificate=Certificate(**{key: np.nan if value is None else value for key, value in certificate.items()}),
+        certificate=Certificate(**certificate),
         **{key: document[key] for key in (
             "fit_intercept", "feature_names", "named_features", "reference", "success", "message", "n_iter",
             "log_likelihood", "penalized_log_likelihood", "null_log_likelihood", "nobs", "n_params", "l2",

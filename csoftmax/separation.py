@@ -131,7 +131,7 @@ def _others(own: NDArray[np.intp], n_classes: int) -> NDArray[np.intp]:
 
 def _margin_matrix(x: Array, own: NDArray[np.intp], n_classes: int) -> sparse.csr_matrix:
     """Rows (j, k != own_j): + x_j in the columns of own_j's block, - x_j in those of k's."""
-    m, p = x.shape
+    p = x.shape[1]
     repeated = np.repeat(x, n_classes - 1, axis=0)
     first = np.repeat(own, n_classes - 1)[:, np.newaxis] * p + np.arange(p)
     second = _others(own, n_classes)[:, np.newaxis] * p + np.arange(p)

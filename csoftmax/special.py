@@ -45,8 +45,8 @@ def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, out: NDA
 
     Raises
     ------
-    ValueError
-        If `axis` is out of range or `out` does not fit.
+    ValueError, TypeError
+        If `axis` is out of range, `out` does not fit, or the entries are no numbers.
 
     Notes
     -----
@@ -83,8 +83,8 @@ def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, out:
 
     Raises
     ------
-    ValueError
-        If `axis` is out of range or `out` does not fit.
+    ValueError, TypeError
+        If `axis` is out of range, `out` does not fit, or the entries are no numbers.
 
     Examples
     --------
@@ -123,8 +123,8 @@ def logsumexp(a: ArrayLike, axis: int | tuple[int, ...] | None = None, b: ArrayL
 
     Raises
     ------
-    ValueError
-        If `axis` is out of range or `out` does not fit.
+    ValueError, TypeError
+        If `axis` is out of range, `out` does not fit, or the entries are no numbers.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def logsumexp(a: ArrayLike, axis: int | tuple[int, ...] | None = None, b: ArrayL
     >>> float(cs.logsumexp([1000.0, 1000.0]))
     1000.6931471805599
     """
-    x = np.asarray(a)
+    x = _numbers("a", a)
     check_n_threads(n_threads)
     if b is not None or return_sign or x.dtype.kind not in "fiub" or x.dtype == np.longdouble:
         if out is not None:
@@ -227,6 +227,13 @@ def _with_axis(x: ArrayLike) -> NDArray[Any]:
     return array
 
 
+def _numbers(name: str, x: ArrayLike) -> NDArray[Any]:
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiubc":
+        raise TypeError(f"{name} has dtype {array.dtype}; numbers are wanted")
+    return array
+
+
 def _widened(x: NDArray[Any]) -> NDArray[Any]:
     return x.astype(np.float64) if x.dtype.kind in "iub" else x
 
@@ -239,7 +246,7 @@ def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
     return np.lib.array_utils.normalize_axis_tuple(axis, ndim, argname="axis") if hasattr(np.lib, "array_utils") \
-        else np.core.numeric.normalize_axis_tuple(axis, ndim, argname="axis")
+        else np.core.numeric.normalize_axis_tuple(axis, ndim, argname="axis")  # type: ignore[attr-defined]
 
 
 def _as_rows(x: NDArray[Any], axes: tuple[int, ...]) -> tuple[NDArray[Any], tuple[int, ...], tuple[int, ...]]:
@@ -264,7 +271,7 @@ def _run(kernel: str, rows: NDArray[Any], out: NDArray[Any], n_threads: int | No
 
 def _along(x: ArrayLike, axis: Any, out: NDArray[Any] | None, n_threads: int | None, kernel: str,
            other: Any) -> NDArray[Any]:
-    array = np.asarray(x)
+    array = _numbers("x", x)
     if array.dtype.kind not in "fiub" or array.dtype == np.longdouble:
         result = other(array, axis=axis)
         if out is None:

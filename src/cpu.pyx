@@ -6,7 +6,7 @@ baseline: it runs before any kernel is loaded, for a module's initialisation is 
 
 cdef extern from *:
     """
-    #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+    #if defined(__GNUC__) && defined(__x86_64__) && defined(__linux__)
     static int csoftmax_cpu_level(void) {
         __builtin_cpu_init();
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -26,5 +26,5 @@ cdef extern from *:
 
 
 def level():
-    """Return 4, 3 or 2 for the x86-64 level that may be run here, 0 on another architecture."""
+    """Return 4, 3 or 2 for the x86-64 level that may be run here, 0 where setup.py makes one build."""
     return csoftmax_cpu_level()

@@ -59,12 +59,12 @@ cdef inline Py_ssize_t n_blocks(Py_ssize_t n, const Layout *s) noexcept nogil:
 
 cdef struct Extras:
     # what stands beside a chunk of X, each NULL where absent
-    const double *shift   # (d,)
-    const double *scale   # (d,)
-    const int *codes      # (n,)
-    const double *counts  # (n, C)
-    const double *weights # (n,)
-    const double *offset  # (n, C)
+    const double *shift    # (d,)
+    const double *scale    # (d,)
+    const int *codes       # (n,)
+    const double *counts   # (n, C)
+    const double *weights  # (n,)
+    const double *offset   # (n, C)
 
 
 cdef Extras make_extras(Py_ssize_t n, const double[::1] shift, const double[::1] scale, const int[::1] codes,
@@ -139,12 +139,17 @@ cdef void load_block(const real *x, Py_ssize_t n_rows, const Layout *s, const do
 
 cdef void pack_classes(const double[:, ::1] params, const Layout *s, double pad, double *packed) noexcept nogil:
     # packed: for each vector of classes its start values (0, and `pad` in the lanes that no class fills), then
-    # its p rows; so a tile reads it from front to back.
+    # its p rows; so a tile reads it from front to back. A class with a parameter that is not finite starts at nan
+    # (-inf would otherwise pass for a class of probability 0).
     cdef Py_ssize_t v, i, lane, k
     cdef double *out = packed
     for v in range(s.ldc // VEC_LANES):
         for lane in range(VEC_LANES):
-            out[lane] = 0.0 if v * VEC_LANES + lane < s.n_classes else pad
+            k = v * VEC_LANES + lane
+            out[lane] = 0.0 if k < s.n_classes else pad
+            if k < s.n_classes:
+                for i in range(s.p):
+                    out[lane] += 0.0 * params[k, i]
         out += VEC_LANES
         for i in range(s.p):
             for lane in range(VEC_LANES):
@@ -290,7 +295,7 @@ cdef double label_residuals(double *a, const int *codes, const double *weights, 
         y = codes[r]
         if y < 0 or y >= s.n_classes:
             for k in range(s.ldc):
-                row[k] = 0.0
+                row[k] = NAN
             log_likelihood[r] = NAN
             total += NAN
             continue
@@ -369,7 +374,7 @@ cdef void log_probabilities(double *a, double *work, Py_ssize_t n_rows, const La
 
 
 cdef void logit_norms(const double *a, double *out, Py_ssize_t n_rows, const Layout *s, bint ranges) noexcept nogil:
-    # out[r] = max_k a[r, k] - min_k a[r, k], or sum_k a[r, k]^2
+    # out[r] = max_k a[r, k] - min_k a[r, k], or sum_k a[r, k]^2; nan if any a[r, k] is
     cdef Py_ssize_t r, k
     cdef double low, high, squares, x
     for r in range(n_rows):
@@ -377,7 +382,7 @@ cdef void logit_norms(const double *a, double *out, Py_ssize_t n_rows, const Lay
         squares = 0.0
         for k in range(s.n_classes):
             x = a[r * s.ldc + k]
-            low = x if x < low else low
+            low = x if x < low or x != x else low  # once nan it stays so
             high = x if x > high else high
             squares += x * x
         out[r] = high - low if ranges else squares

@@ -1,0 +1,984 @@
+"""The equations as functions and the objective, against the long double oracle, over every build of the kernels.
+
+Nothing stands on this file. It stands on reference.py (the oracle and its error budgets) and conftest.py (the builds).
+"""
+
+import itertools
+import tracemalloc
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pytest
+import reference as ref
+import scipy.sparse
+
+import csoftmax as cs
+from csoftmax import _dispatch, _threads
+from csoftmax.likelihood import predict_log_proba
+from csoftmax.objective import SoftmaxObjective
+from csoftmax.samples import DenseSamples, contiguous_rows
+
+pytestmark = pytest.mark.usefixtures("kernel_build")
+
+EPS = ref.EPS
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The grid
+
+# around the widths of vectors (2, 4, 8), of register tiles (4, 8 rows) and of blocks (32 rows and more)
+SAMPLES = (1, 2, 3, 7, 8, 9, 31, 32, 33, 64, 65, 127, 129, 200, 257, 300)
+FEATURES = (0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 200)
+CLASSES = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 16, 17, 24, 31, 33, 64, 100, 200)
+LARGEST_LOGIT = (1.0, 30.0, 1e4)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One cell of the grid; what else varies is drawn from `seed`, so that every pair of options meets often."""
+
+    seed: int
+    n: int
+    d: int
+    C: int
+
+    def __str__(self):
+        return f"n{self.n}-d{self.d}-C{self.C}"
+
+
+# all pairs (d, C), with n going round beside them
+GRID = [Case(i, SAMPLES[i % len(SAMPLES)], d, C) for i, (d, C) in enumerate(itertools.product(FEATURES, CLASSES))]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A case's data and parameters, and the arguments that hand them to csoftmax and to the oracle."""
+
+    X: np.ndarray
+    y: np.ndarray
+    W: np.ndarray
+    fit_intercept: bool
+    weight: np.ndarray | None
+    offset: np.ndarray | None
+
+    @property
+    def oracle(self):
+        """X, y, W, fit_intercept, weight, offset, as the functions of reference.py take them."""
+        return self.X, self.y, self.W, self.fit_intercept, self.weight, self.offset
+
+    @property
+    def coef(self):
+        return self.W[:, :-1] if self.fit_intercept else self.W
+
+    @property
+    def intercept(self):
+        return self.W[:, -1] if self.fit_intercept else None
+
+    @property
+    def args(self):
+        return self.X, self.y, self.coef, self.intercept
+
+    @property
+    def extras(self):
+        return {"sample_weight": self.weight, "offset": self.offset}
+
+    def samples(self):
+        counts, codes = (self.y, None) if self.y.ndim == 2 else (None, self.y)
+        return DenseSamples(self.X, self.W.shape[0], codes=codes, counts=counts, weights=self.weight,
+                            offset=self.offset, fit_intercept=self.fit_intercept)
+
+    def mass(self):
+        """w_j N_j : (n,)."""
+        counts = ref.targets(self.y, self.W.shape[0]).astype(float).sum(axis=1)
+        return counts if self.weight is None else counts * self.weight
+
+    def logit_errors(self):
+        """The oracle's delta = 4 (d + 1) eps max_k sum_i |x_ji w_ki|, for each row alone : (n,)."""
+        sizes = np.abs(ref.design(self.X, self.fit_intercept)) @ np.abs(self.W).T.astype(ref.LONGDOUBLE)
+        if self.offset is not None:
+            sizes = sizes + np.abs(self.offset)
+        return (4 * (self.X.shape[1] + 1) * EPS * sizes.max(axis=1)).astype(float)
+
+    def row_norms(self, fit_intercept):
+        return np.sqrt((ref.design(self.X, fit_intercept).astype(float) ** 2).sum(axis=1))
+
+
+@cache
+def problem(case):
+    rng = np.random.default_rng([20, case.seed])
+    n, d, C = case.n, case.d, case.C
+    counts, weighted, with_offset, single, fit_intercept = (bool(option) for option in rng.integers(0, 2, size=5))
+    # a mean and a scale for each column, as tables have them
+    X = rng.normal(size=(n, d)) * 10.0 ** rng.uniform(-1, 1, size=d) + rng.normal(size=d)
+    X = X.astype(np.float32 if single else np.float64)
+    W = rng.normal(size=(C, d + fit_intercept))
+    offset = rng.normal(size=(n, C)) if with_offset else None
+    largest = float(np.abs(ref.logits(X, W, fit_intercept)).max(initial=0))
+    if largest > 0:
+        W *= LARGEST_LOGIT[case.seed % 3] / largest
+    weight = None
+    if weighted:
+        weight = rng.uniform(0.1, 3.0, size=n)
+        weight[n // 2] = 0.0 if n > 1 else 1.0
+    if counts:
+        y = rng.integers(0, 4, size=(n, C)).astype(float)
+        y[: n // 2] *= rng.random(size=(n // 2, C))  # soft labels beside whole counts
+    else:
+        y = rng.integers(0, C, size=n).astype(np.int32)
+    return Problem(X, y, W, fit_intercept, weight, offset)
+
+
+@cache
+def truth(function, case):
+    """What the oracle says, computed once for all builds."""
+    return function(*problem(case).oracle)
+
+
+def over_the_grid(cases=tuple(GRID)):
+    """Parametrise by (build, case): all cases on the default build, every fifth on the others."""
+    pairs = [(build, case) for build in _dispatch.available() for case in cases
+             if build == _dispatch.isa or case.seed % 5 == 0]
+    return pytest.mark.parametrize(("kernel_build", "case"), pairs, indirect=["kernel_build"],
+                                   ids=[f"{build}-{case}" for build, case in pairs])
+
+
+def distance(a, b):
+    """Frobenius norm of the difference, taken in long double."""
+    return float(np.sqrt(((np.asarray(a, dtype=ref.LONGDOUBLE) - b) ** 2).sum()))
+
+
+def joined(parts):
+    """The coefficients' and the intercept's part as rows [w_k, b_k]."""
+    coef, intercept = parts
+    return coef if intercept is None else np.column_stack([coef, intercept])
+
+
+@over_the_grid()
+def test_log_likelihood_is_within_the_budget(case):
+    p = problem(case)
+    value = cs.log_likelihood(*p.args, **p.extras)
+    assert isinstance(value, float)
+    assert abs(value - truth(ref.log_likelihood, case)) <= ref.log_likelihood_tolerance(*p.oracle)
+
+
+@over_the_grid()
+def test_log_likelihood_of_each_sample_is_within_its_own_budget(case):
+    p = problem(case)
+    terms = cs.log_likelihood_per_sample(*p.args, **p.extras)
+    assert terms.shape == (case.n,)
+    # log_likelihood_tolerance for each row alone: 1e-12 w_j |x_j| + 2 delta_j w_j
+    budget = p.mass() * (1e-12 * p.row_norms(True) + 2 * p.logit_errors())
+    assert (np.abs(terms - truth(ref.log_likelihood_per_sample, case)) <= budget).all()
+    assert budget.sum() <= ref.log_likelihood_tolerance(*p.oracle) * (1 + 1e-9)  # never looser than the oracle's
+
+
+@over_the_grid()
+def test_gradient_is_within_the_budget(case):
+    p = problem(case)
+    grad_coef, grad_intercept = cs.gradient(*p.args, **p.extras)
+    assert grad_coef.shape == (case.C, case.d)
+    assert (grad_intercept is None) == (not p.fit_intercept)
+    assert distance(joined((grad_coef, grad_intercept)), truth(ref.gradient, case)) <= ref.gradient_tolerance(*p.oracle)
+
+
+@over_the_grid()
+def test_residuals_and_scores_of_each_sample_are_within_their_own_budgets(case):
+    p = problem(case)
+    residuals = cs.logit_residuals(*p.args, **p.extras)
+    want = truth(ref.logit_residuals, case)
+    # item 2 of the oracle's budgets for each row: |dr_j| <= w_j min(delta_j / sqrt 2, sqrt 2), and 1e-12 for rounding
+    budget = p.mass() * (1e-12 + np.minimum(p.logit_errors() / np.sqrt(2), np.sqrt(2)))
+    assert residuals.shape == (case.n, case.C)
+    assert (np.sqrt(((residuals - want) ** 2).sum(axis=1)) <= budget).all()
+    # a row of residuals sums to 0: C roundings of numbers of size w N, each at most its own ulp
+    assert (np.abs(residuals.sum(axis=1)) <= 4 * case.C * EPS * p.mass()).all()
+    scores = cs.gradient_per_sample(*p.args, **p.extras)
+    assert scores.shape == (case.n, *p.W.shape)
+    design = ref.design(p.X, p.fit_intercept)
+    errors = np.sqrt(((scores - want[:, :, None] * design[:, None, :]) ** 2).sum(axis=(1, 2)))
+    assert (errors <= budget * p.row_norms(p.fit_intercept)).all()
+    # they sum to the gradient: n additions of what the budget of the gradient is measured in
+    size = float((p.mass() * p.row_norms(p.fit_intercept)).sum())
+    assert distance(scores.sum(axis=0), joined(cs.gradient(*p.args, **p.extras))) <= 1e-12 * size
+
+
+@over_the_grid()
+def test_hessian_product_is_within_the_budget(case):
+    p = problem(case)
+    V = np.random.default_rng(case.seed).normal(size=p.W.shape)
+    v_parts = (V[:, :-1], V[:, -1]) if p.fit_intercept else (V, None)
+    product = joined(cs.hessian_product(*p.args, *v_parts, **p.extras))
+    assert product.shape == p.W.shape
+    X, y, W, *rest = p.oracle
+    assert distance(product, ref.hessian_product(X, y, W, V, *rest)) <= ref.hessian_product_tolerance(X, y, W, V, *rest)
+
+
+HESSIANS = tuple(case for case in GRID if case.C * (case.d + 1) <= 600)
+
+
+@over_the_grid(HESSIANS)
+def test_hessian_is_within_the_budget_symmetric_and_what_the_product_multiplies_by(case):
+    p = problem(case)
+    H = cs.hessian(*p.args, **p.extras)
+    assert H.shape == (p.W.size, p.W.size)
+    assert distance(H, truth(ref.hessian, case)) <= ref.hessian_tolerance(*p.oracle)
+    np.testing.assert_array_equal(H, H.T)
+    V = np.random.default_rng(case.seed).normal(size=p.W.shape)
+    v_parts = (V[:, :-1], V[:, -1]) if p.fit_intercept else (V, None)
+    product = joined(cs.hessian_product(*p.args, *v_parts, **p.extras))
+    # both are of the same logits, bit for bit, so that what a logit error carries through is no part of this
+    size = float((p.mass() * p.row_norms(p.fit_intercept) ** 2).sum() * np.sqrt((V**2).sum()))
+    assert distance(product, (H @ V.ravel()).reshape(V.shape)) <= 1e-12 * size
+
+
+@over_the_grid()
+def test_probabilities_and_their_logarithms_are_within_the_budget(case):
+    p = problem(case)
+    logits = ref.logits(p.X, p.W, p.fit_intercept, p.offset)
+    probability = cs.predict_proba(p.X, p.coef, p.intercept, offset=p.offset)
+    delta = p.logit_errors()
+    budget = 1e-12 + np.minimum(delta / np.sqrt(2), np.sqrt(2))  # item 2 of the oracle's budgets
+    assert (np.sqrt(((probability - ref.softmax(logits)) ** 2).sum(axis=1)) <= budget).all()
+    assert (np.abs(probability.sum(axis=1) - 1) <= 2 * case.C * EPS).all()  # C roundings, half an ulp of 1 each, twice
+    logarithm = predict_log_proba(p.X, p.coef, p.intercept, offset=p.offset)
+    # item 1: 2 delta, in every entry
+    assert (np.abs(logarithm - ref.log_softmax(logits)) <= 1e-12 + 2 * delta[:, None]).all()
+
+
+@over_the_grid()
+def test_objective_is_within_the_budget_of_minus_the_log_likelihood_and_the_penalty(case):
+    p = problem(case)
+    l2 = 0.7
+    objective = SoftmaxObjective.from_samples(p.samples(), np.full(case.d, l2))
+    theta = p.W.ravel()
+    loss, gradient = objective.loss_and_gradient(theta)
+    assert objective.loss(theta) == loss
+    np.testing.assert_array_equal(objective.loss_gradient(theta), gradient)
+    # a sum of C d squares, pairwise in NumPy: well under 32 roundings
+    penalty = ref.ridge_penalty(p.W, l2, p.fit_intercept)
+    assert abs(loss + truth(ref.log_likelihood, case) - penalty) <= (
+        ref.log_likelihood_tolerance(*p.oracle) + 32 * EPS * float(penalty))
+    shrink = ref.ridge_penalty_gradient(p.W, l2, p.fit_intercept)
+    size = distance(shrink, 0)
+    assert distance(gradient.reshape(p.W.shape), shrink - truth(ref.gradient, case)) <= (
+        ref.gradient_tolerance(*p.oracle) + 2 * EPS * size)
+    V = np.random.default_rng(case.seed).normal(size=p.W.shape)
+    X, y, W, *rest = p.oracle
+    want = ref.ridge_penalty_gradient(V, l2, p.fit_intercept) - ref.hessian_product(X, y, W, V, *rest)
+    product = objective.loss_hessian_product(theta, V.ravel())
+    assert distance(product.reshape(V.shape), want) <= (
+        ref.hessian_product_tolerance(X, y, W, V, *rest) + 2 * EPS * l2 * distance(V, 0))
+    if case in HESSIANS:
+        curvature = np.full(p.W.shape, l2)
+        if p.fit_intercept:
+            curvature[:, -1] = 0
+        want = np.diag(curvature.ravel()) - truth(ref.hessian, case)
+        assert distance(objective.loss_hessian(theta), want) <= (
+            ref.hessian_tolerance(*p.oracle) + 2 * EPS * l2 * np.sqrt(p.W.size))
+
+
+@over_the_grid(tuple(case for case in GRID if case.seed % 3 == 0))
+def test_the_fused_function_equals_the_separate_ones_exactly(case):
+    p = problem(case)
+    value, *parts = cs.log_likelihood_and_gradient(*p.args, **p.extras)
+    assert value == cs.log_likelihood(*p.args, **p.extras)
+    np.testing.assert_array_equal(joined(parts), joined(cs.gradient(*p.args, **p.extras)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Derivatives are those of the log-likelihood
+
+
+def moderate(counts=False, n=40, d=3, C=4, seed=3, scale=0.5):
+    """A problem with weights, offset and intercept whose probabilities are far from 0 and 1."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, size=(n, C)).astype(float) if counts else rng.integers(0, C, size=n)
+    return Problem(rng.normal(size=(n, d)), y, rng.normal(size=(C, d + 1)) * scale, True, rng.uniform(0.5, 2, size=n),
+                   rng.normal(size=(n, C)))
+
+
+def at(p, W, function):
+    return function(p.X, p.y, W[:, :-1], W[:, -1], **p.extras)
+
+
+@pytest.mark.parametrize("counts", [False, True], ids=["codes", "counts"])
+def test_gradient_and_hessian_are_central_differences(counts):
+    p = moderate(counts)
+    h = 1e-5
+    # L and its derivatives are at most sum_j w_j N_j |x_j|^k in size; the differences' error is h^2 / 6 = 2e-11 of the
+    # third, and eps / h = 2e-11 of the first: 1e-9 of the largest leaves room
+    size = float((p.mass() * p.row_norms(True) ** 3).sum())
+    gradient = joined(at(p, p.W, cs.gradient))
+    H = at(p, p.W, cs.hessian)
+    for position in range(p.W.size):
+        step = np.zeros(p.W.size)
+        step[position] = h
+        step = step.reshape(p.W.shape)
+        slope = (at(p, p.W + step, cs.log_likelihood) - at(p, p.W - step, cs.log_likelihood)) / (2 * h)
+        assert abs(slope - gradient.flat[position]) <= 1e-9 * size
+        row = (joined(at(p, p.W + step, cs.gradient)) - joined(at(p, p.W - step, cs.gradient))) / (2 * h)
+        assert np.abs(row.ravel() - H[position]).max() <= 1e-9 * size
+
+
+@pytest.mark.parametrize("counts", [False, True], ids=["codes", "counts"])
+def test_logit_residuals_are_central_differences_in_the_offset(counts):
+    p = moderate(counts, n=5)
+    h = 1e-5
+    residuals = cs.logit_residuals(*p.args, **p.extras)
+    for j, k in np.ndindex(residuals.shape):
+        step = np.zeros(residuals.shape)
+        step[j, k] = h
+        slope = (cs.log_likelihood(*p.args, sample_weight=p.weight, offset=p.offset + step)
+                 - cs.log_likelihood(*p.args, sample_weight=p.weight, offset=p.offset - step)) / (2 * h)
+        # as above, the sums being of 5 rows with at most 8 counts and weight 2
+        assert abs(slope - residuals[j, k]) <= 1e-8
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the numbers mean
+
+FUNCTIONS = {
+    "log_likelihood": cs.log_likelihood,
+    "log_likelihood_per_sample": cs.log_likelihood_per_sample,
+    "gradient": cs.gradient,
+    "gradient_per_sample": cs.gradient_per_sample,
+    "logit_residuals": cs.logit_residuals,
+    "log_likelihood_and_gradient": cs.log_likelihood_and_gradient,
+    "hessian": cs.hessian,
+    "hessian_product": lambda X, y, coef, intercept=None, **more: cs.hessian_product(
+        X, y, coef, intercept, np.cos(np.arange(np.size(coef))).reshape(np.shape(coef)),
+        None if intercept is None else np.sin(np.arange(len(intercept))), **more),
+    "predict_proba": lambda X, y, coef, intercept=None, sample_weight=None, **more: cs.predict_proba(
+        X, coef, intercept, **more),
+}
+every_function = pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
+SUMS = ("log_likelihood", "gradient", "log_likelihood_and_gradient", "hessian", "hessian_product")
+every_sum = pytest.mark.parametrize("function", [FUNCTIONS[name] for name in SUMS], ids=SUMS)
+
+
+def flat(result):
+    """Every number of a result, in one array."""
+    parts = result if isinstance(result, tuple) else (result,)
+    return np.concatenate([np.ravel(part) for part in parts if part is not None])
+
+
+def assert_equal_sums(a, b, size):
+    """Sums of the same terms in another order: 1e-13 of the sum of the terms' sizes, for some hundred terms."""
+    np.testing.assert_allclose(flat(a), flat(b), rtol=0, atol=1e-13 * size)
+
+
+@every_sum
+def test_weight_2_is_the_row_twice(function):
+    p = moderate()
+    twice = np.arange(len(p.X)) % 3 == 0
+    rows = np.concatenate([np.arange(len(p.X)), np.flatnonzero(twice)])
+    weighted = function(*p.args, offset=p.offset, sample_weight=1.0 + twice)
+    repeated = function(p.X[rows], p.y[rows], p.coef, p.intercept, offset=p.offset[rows])
+    assert_equal_sums(weighted, repeated, float((p.row_norms(True) ** 2).sum() * 2))
+
+
+@every_sum
+def test_counts_are_repeated_labels(function):
+    p = moderate(counts=True)
+    rows, labels = [], []
+    for j, k in np.ndindex(p.y.shape):
+        rows += [j] * int(p.y[j, k])
+        labels += [k] * int(p.y[j, k])
+    repeated = function(p.X[rows], np.array(labels), p.coef, p.intercept, offset=p.offset[rows],
+                        sample_weight=p.weight[rows])
+    assert_equal_sums(function(*p.args, **p.extras), repeated, float((p.mass() * p.row_norms(True) ** 2).sum()))
+
+
+@every_sum
+def test_a_row_of_weight_0_is_absent(function):
+    p = moderate()
+    kept = np.arange(len(p.X)) % 4 > 0
+    weight = np.where(kept, p.weight, 0.0)
+    absent = function(p.X[kept], p.y[kept], p.coef, p.intercept, offset=p.offset[kept], sample_weight=p.weight[kept])
+    assert_equal_sums(function(*p.args, offset=p.offset, sample_weight=weight), absent,
+                      float((p.mass() * p.row_norms(True) ** 2).sum()))
+    for name in ("log_likelihood_per_sample", "logit_residuals", "gradient_per_sample"):
+        assert not FUNCTIONS[name](*p.args, offset=p.offset, sample_weight=weight)[~kept].any()
+
+
+@every_sum
+def test_an_offset_common_to_all_classes_cancels(function):
+    p = moderate()
+    moved = function(*p.args, sample_weight=p.weight, offset=p.offset + np.linspace(-50, 50, len(p.X))[:, np.newaxis])
+    # the logits are about 50 in size instead of 1, and so are their roundings
+    assert_equal_sums(function(*p.args, **p.extras), moved, 50 * float((p.mass() * p.row_norms(True) ** 2).sum()))
+
+
+@every_sum
+def test_an_offset_is_the_logits_of_more_columns(function):
+    p = moderate()
+    more = np.random.default_rng(8).normal(size=(len(p.X), 1))
+    slopes = np.linspace(-1, 1, len(p.coef))
+    with_offset = function(p.X, p.y, p.coef, p.intercept, offset=more * slopes, sample_weight=p.weight)
+    as_column = function(np.hstack([p.X, more]), p.y, np.column_stack([p.coef, slopes]), p.intercept,
+                         sample_weight=p.weight)
+    if function is cs.log_likelihood:
+        assert_equal_sums(with_offset, as_column, float((p.mass() * p.row_norms(True) ** 2).sum()))
+    else:  # the added column has derivatives of its own
+        assert len(flat(with_offset)) < len(flat(as_column))
+
+
+def test_two_classes_are_the_binomial_logistic_written_plainly():
+    rng = np.random.default_rng(5)
+    X, y, w = rng.normal(size=(60, 3)), rng.integers(0, 2, size=60), rng.uniform(0.5, 2, size=60)
+    coef, intercept = rng.normal(size=(2, 3)), rng.normal(size=2)
+    # P(y = 1) = 1 / (1 + exp(-eta)), eta = (w_1 - w_0)'x + b_1 - b_0
+    eta = X @ (coef[1] - coef[0]) + intercept[1] - intercept[0]
+    p = 1 / (1 + np.exp(-eta))
+    plain = float(np.sum(w * (y * eta - np.log(1 + np.exp(eta)))))
+    X1 = np.column_stack([X, np.ones(60)])
+    score = X1.T @ (w * (y - p))
+    information = (X1 * (w * p * (1 - p))[:, None]).T @ X1
+    # 60 terms of size about 1, a few roundings each
+    value, grad_coef, grad_intercept = cs.log_likelihood_and_gradient(X, y, coef, intercept, sample_weight=w)
+    assert value == pytest.approx(plain, rel=1e-13)
+    grad = np.column_stack([grad_coef, grad_intercept])
+    np.testing.assert_allclose(grad, [-score, score], rtol=0, atol=1e-12)
+    H = cs.hessian(X, y, coef, intercept, sample_weight=w)
+    np.testing.assert_allclose(H, np.block([[-information, information], [information, -information]]), rtol=0,
+                               atol=1e-12)
+    np.testing.assert_allclose(cs.predict_proba(X, coef, intercept), np.column_stack([1 - p, p]), rtol=0, atol=1e-15)
+
+
+def test_one_class_has_probability_1_and_nothing_to_learn():
+    X = np.array([[1.0], [2.0]])
+    assert cs.log_likelihood(X, [0, 0], [[3.0]], [1.0]) == 0.0
+    assert not flat(cs.gradient(X, [0, 0], [[3.0]], [1.0])).any()
+    assert cs.predict_proba(X, [[3.0]], [1.0]).tolist() == [[1.0], [1.0]]
+    assert not cs.hessian(X, [0, 0], [[3.0]], [1.0]).any()
+
+
+def test_without_samples_the_sums_are_0_and_the_rows_none():
+    X, y, coef, intercept = np.empty((0, 2)), np.empty(0, dtype=int), np.ones((3, 2)), np.ones(3)
+    assert cs.log_likelihood(X, y, coef, intercept) == 0.0
+    assert not flat(cs.gradient(X, y, coef, intercept)).any()
+    assert not cs.hessian(X, y, coef, intercept).any()
+    assert cs.predict_proba(X, coef, intercept).shape == (0, 3)
+    assert cs.gradient_per_sample(X, y, coef, intercept).shape == (0, 3, 3)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Extreme logits
+
+
+def test_zero_times_log_zero_is_zero():
+    X, coef = np.ones((1, 1)), [[0.0], [-1e4]]
+    assert cs.predict_proba(X, coef).tolist() == [[1.0, 0.0]]  # exp(-1e4) is 0 in float64
+    assert cs.log_likelihood(X, [[3.0, 0.0]], coef) == 0.0
+    assert cs.log_likelihood(X, [0], coef) == 0.0
+    assert cs.log_likelihood(X, [1], coef) == -1e4
+    assert cs.log_likelihood(X, [[0.0, 2.0]], coef) == -2e4
+    assert not flat(cs.gradient(X, [[3.0, 0.0]], coef)).any()
+    assert cs.logit_residuals(X, [1], coef).tolist() == [[-1.0, 1.0]]
+
+
+@pytest.mark.parametrize("y", [[0], [[1.0, 0.0]]], ids=["codes", "counts"])
+def test_a_nearly_certain_class_keeps_its_digits(y):
+    # log p_0 = -log1p(exp(-40)) = -4.2e-18 and 1 - p_0 = 4.2e-18, both lost to log(1) and 1 - 1
+    X, coef = np.ones((1, 1)), [[40.0], [0.0]]
+    small = -np.log1p(np.exp(-40.0))
+    assert small == pytest.approx(-4.248354255291589e-18, rel=1e-14)
+    # 40 is exact, exp is within an ulp: 4 ulp in all
+    assert cs.log_likelihood(X, y, coef) == pytest.approx(small, rel=4 * EPS)
+    assert cs.log_likelihood_per_sample(X, y, coef)[0] == pytest.approx(small, rel=4 * EPS)
+    assert predict_log_proba(X, coef)[0, 0] == pytest.approx(small, rel=4 * EPS)
+    np.testing.assert_allclose(cs.logit_residuals(X, y, coef), [[-small, small]], rtol=4 * EPS)
+    np.testing.assert_allclose(cs.gradient(X, y, coef)[0], [[-small], [small]], rtol=4 * EPS)
+    # the Hessian's diagonal p (1 - p) is taken as p times the others' sum
+    np.testing.assert_allclose(cs.hessian(X, y, coef), [[small, -small], [-small, small]], rtol=4 * EPS)
+
+
+def test_predict_log_proba_is_exact_where_the_probability_underflows():
+    X, coef = np.array([[1.0], [2.0]]), [[0.0], [-800.0]]
+    assert predict_log_proba(X, coef).tolist() == [[0.0, -800.0], [0.0, -1600.0]]
+    assert cs.predict_proba(X, coef).tolist() == [[1.0, 0.0], [1.0, 0.0]]
+
+
+@pytest.mark.parametrize("y", [[0, 1, 2], np.eye(3)], ids=["codes", "counts"])
+def test_logits_of_plus_and_minus_800_are_finite(y):
+    # exp(800) overflows; without a shift by the maximum all of this is nan
+    X, coef = np.array([[1.0], [-1.0], [1.0]]), np.array([[800.0], [-800.0], [0.0]])
+    # row 0 (800, -800, 0) has class 0, row 1 (-800, 800, 0) class 1, row 2 (800, -800, 0) class 2, 800 below the top
+    assert cs.log_likelihood(X, y, coef) == -800.0
+    assert cs.gradient(X, y, coef)[0].tolist() == [[-1.0], [0.0], [1.0]]
+    assert np.isfinite(cs.hessian(X, y, coef)).all()
+    assert np.isfinite(flat(cs.hessian_product(X, y, coef, None, coef, None))).all()
+
+
+def test_ties_share_the_probability():
+    for C in (2, 3, 8, 9, 31):
+        np.testing.assert_allclose(cs.predict_proba(np.ones((1, 1)), np.full((C, 1), 1e4)), 1 / C, rtol=2 * EPS)
+        # -log C: one rounding of the logarithm and one of the sum
+        assert cs.log_likelihood(np.ones((1, 1)), [C - 1], np.full((C, 1), 1e4)) == pytest.approx(-np.log(C),
+                                                                                                rel=2 * EPS)
+
+
+@every_function
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", [0, 1, 2, 3])
+def test_parameters_that_are_not_finite_give_nan(function, value, where):
+    X, y = np.array([[1.0], [2.0], [3.0]]), np.array([0, 1, 2])
+    coef, intercept = np.array([[1.0], [0.5], [0.0]]), np.zeros(3)
+    if where < 3:
+        coef[where] = value
+    else:
+        intercept[1] = value
+    # -inf too, though it could pass for a class of probability 0
+    result = function(X, y, coef, intercept)
+    assert np.isnan(flat(result)).all()
+
+
+def test_a_direction_that_is_not_finite_gives_nan():
+    X, y, coef = np.ones((2, 1)), [0, 1], np.zeros((2, 1))
+    for value in (np.nan, np.inf, -np.inf):
+        assert np.isnan(cs.hessian_product(X, y, coef, None, [[0.0], [value]], None)[0]).all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Dtypes, orders, threads: the same bits
+
+LAYOUTS = {
+    "Fortran order": np.asfortranarray,
+    "every other column": lambda X: np.repeat(X, 2, axis=1)[:, ::2],
+    "every other row": lambda X: np.repeat(X, 2, axis=0)[::2],
+    "negative strides": lambda X: X[::-1, ::-1].copy()[::-1, ::-1],
+    "read-only": lambda X: np.frombuffer(X.tobytes(), dtype=X.dtype).reshape(X.shape),
+    "transposed": lambda X: X.T.copy().T,
+    "other byte order": lambda X: X.astype(X.dtype.newbyteorder()),
+    "unaligned": lambda X: np.frombuffer(b"x" + X.tobytes(), dtype=np.uint8)[1:].view(X.dtype).reshape(X.shape),
+    "list": lambda X: X.tolist(),
+    "matrix": lambda X: X.view(np.matrix),
+}
+
+
+@every_function
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_order_of_X_gives_the_same_bits(function, layout):
+    p = moderate(n=70, d=5)
+    moved = LAYOUTS[layout](p.X)
+    np.testing.assert_array_equal(flat(function(moved, *p.args[1:], **p.extras)), flat(function(*p.args, **p.extras)))
+
+
+@every_function
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint64, np.bool_, np.float16, np.float32,
+                                   np.longdouble], ids=lambda dtype: dtype.__name__)
+def test_every_dtype_of_X_gives_the_bits_of_its_values_in_float64(function, dtype):
+    p = moderate(n=70, d=5)
+    X = np.random.default_rng(1).integers(0, 2 if dtype is np.bool_ else 120, size=p.X.shape).astype(dtype)
+    if np.dtype(dtype).kind == "f":
+        X = (X / dtype(8)).astype(dtype)
+    assert X.dtype == dtype
+    np.testing.assert_array_equal(flat(function(X, *p.args[1:], **p.extras)),
+                                  flat(function(X.astype(np.float64), *p.args[1:], **p.extras)))
+
+
+@every_function
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, np.uint64, np.bool_],
+                         ids=lambda dtype: dtype.__name__)
+def test_every_integer_dtype_of_codes_gives_the_same_bits(function, dtype):
+    p = moderate(C=2)
+    codes = p.y.astype(dtype)
+    want = flat(function(*p.args, **p.extras))
+    np.testing.assert_array_equal(flat(function(p.X, codes, *p.args[2:], **p.extras)), want)
+    np.testing.assert_array_equal(flat(function(p.X, np.repeat(codes, 2)[::2], *p.args[2:], **p.extras)), want)
+
+
+@every_function
+def test_layouts_of_counts_weights_and_offset_give_the_same_bits(function):
+    p = moderate(counts=True)
+    want = flat(function(*p.args, **p.extras))
+    moved = function(p.X, np.asfortranarray(p.y.astype(np.int8)), p.coef.tolist(), np.repeat(p.intercept, 2)[::2],
+                     sample_weight=np.repeat(p.weight, 2)[::2], offset=np.asfortranarray(p.offset))
+    np.testing.assert_array_equal(flat(moved), want)
+
+
+@every_function
+@pytest.mark.parametrize("counts", [False, True], ids=["codes", "counts"])
+def test_results_are_bit_identical_for_every_number_of_threads(function, counts):
+    # 3 000 rows of 40 + 9 numbers are three row blocks, the last one short
+    p = moderate(counts, n=3000, d=40, C=9)
+    assert len(_threads.row_blocks(3000, 49)) == 3
+    one = flat(function(*p.args, **p.extras, n_threads=1))
+    for n_threads in (2, 3):
+        np.testing.assert_array_equal(flat(function(*p.args, **p.extras, n_threads=n_threads)), one)
+    # against the oracle's pieces: the blocks are put together rightly, whatever the number of threads
+    assert cs.log_likelihood(*p.args, **p.extras) == pytest.approx(
+        cs.log_likelihood_per_sample(*p.args, **p.extras).sum(), rel=1e-12)
+
+
+def test_several_row_blocks_agree_with_the_oracle():
+    p = moderate(n=3000, d=40, C=9, scale=0.2)
+    assert abs(cs.log_likelihood(*p.args, **p.extras) - ref.log_likelihood(*p.oracle)) <= (
+        ref.log_likelihood_tolerance(*p.oracle))
+    assert distance(joined(cs.gradient(*p.args, **p.extras)), ref.gradient(*p.oracle)) <= (
+        ref.gradient_tolerance(*p.oracle))
+
+
+@pytest.mark.parametrize("kernel_build", [_dispatch.isa], indirect=True)
+def test_no_build_is_further_than_1e_13_from_another():
+    # normwise: a component may cancel. Logits of a few units; larger ones multiply every rounding (the oracle's delta)
+    for seed, (n, d, C) in enumerate([(300, 0, 2), (257, 1, 3), (300, 9, 7), (129, 33, 17), (300, 100, 5),
+                                      (65, 4, 100)]):
+        p = moderate(counts=seed % 2 == 1, n=n, d=d, C=C, seed=seed, scale=1 / np.sqrt(d + 1))
+        results = []
+        for build in _dispatch.available():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("csoftmax.samples.kernels", _dispatch.load(build))
+                results.append({name: flat(function(*p.args, **p.extras)) for name, function in FUNCTIONS.items()})
+        for a, b in itertools.combinations(results, 2):
+            for name in FUNCTIONS:
+                assert distance(a[name], b[name]) <= 1e-13 * distance(a[name], 0), name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Memory and long arrays
+
+
+@pytest.mark.parametrize("layout", ["C order", "Fortran order", "int8"])
+def test_no_array_of_samples_by_classes_is_allocated(layout):
+    n, d, C = 40_000, 4, 50
+    X = np.ones((n, d), dtype=np.int8 if layout == "int8" else np.float64,
+                order="F" if layout == "Fortran order" else "C")
+    y = np.arange(n, dtype=np.int32) % C
+    coef = np.zeros((C, d))
+    tracemalloc.start()
+    cs.log_likelihood_and_gradient(X, y, coef, n_threads=2)
+    cs.hessian_product(X, y, coef, None, coef, None, n_threads=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # n x C would be 16 MB; a block of converted rows is at most 0.5 MB, and four of them wait at any time
+    assert peak < 3e6
+
+
+@pytest.mark.parametrize("kernel_build", [_dispatch.isa], indirect=True)
+def test_rows_beyond_2_to_the_31_elements_are_found(kernel_build):
+    # 8.6 GB of address space but hardly any memory: pages that nobody wrote to are all the same page of zeros
+    d, C = 512, 2
+    n = 2**31 // d + 8
+    try:
+        X = np.zeros((n, d), dtype=np.float32)
+    except MemoryError:
+        pytest.skip("no address space for 2^31 elements")
+    assert (n - 1) * d > np.iinfo(np.int32).max
+    X[-1] = 1.0
+    codes = np.zeros(n, dtype=np.int32)
+    codes[-1] = 1
+    coef = np.zeros((C, d))
+    # in one call of the kernel, where row * d is the kernel's own arithmetic; above it, rows are counted by Python
+    gradient = np.empty((C, d))
+    kernel_build.log_likelihood_and_gradient(X, None, None, coef, False, codes, None, None, None, gradient)
+    assert gradient.tolist() == [[-0.5] * d, [0.5] * d]
+
+
+def test_row_blocks_of_a_broadcast_array_are_loaded_one_at_a_time():
+    # the same row 2^23 / 8 times, by a stride of 0: what is converted is a block, never the whole
+    X = np.broadcast_to(np.array([1, 2, 3, 4], dtype=np.uint8), (2**20, 4))
+    tracemalloc.start()
+    value, grad, _ = cs.log_likelihood_and_gradient(X, np.zeros(2**20, dtype=np.int32), np.zeros((4, 4)), n_threads=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 2**20 + 2e6  # the codes, and one block; X in float64 would be 32 MB
+    # 2^20 equal terms: each addition rounds by half an ulp of the sum at most
+    assert value == pytest.approx(-(2**20) * np.log(4), rel=2**20 * EPS / 2)
+    assert grad[0].tolist() == [0.75 * 2**20 * i for i in (1, 2, 3, 4)]
+
+
+def test_row_blocks_count_in_whole_numbers_of_any_size():
+    # 2^33 rows; only starts and stops are made, 2^16 of them
+    blocks = _threads.row_blocks(2**33, 1)
+    assert blocks[-1] == (2**33 - 2**16, 2**33)
+    X = np.broadcast_to(np.float32(2.0), (2**33, 3))
+    assert contiguous_rows(X, 2**33 - 2, 2**33).tolist() == [[2.0] * 3] * 2
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bad input
+
+X2 = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+Y3 = np.array([0, 1, 2])
+COEF = np.zeros((3, 2))
+BIAS = np.zeros(3)
+
+
+@every_function
+@pytest.mark.parametrize(("changes", "error", "message"), [
+    ({"X": np.ones(3)}, ValueError, r"X has shape \(3,\); \(n_samples, n_features\) is wanted; a single feature is"),
+    ({"X": np.ones((3, 2, 1))}, ValueError, r"X has shape \(3, 2, 1\); \(n_samples, n_features\) is wanted"),
+    ({"X": scipy.sparse.csr_array(X2)}, TypeError, r"X is sparse \(csr_array\); a dense array is wanted: pass X.toarr"),
+    ({"X": np.array([[1, 2], [3, "red"], [5, 6]], dtype=object)}, TypeError, r"X's column 'x2' is not numeric .*red"),
+    ({"X": X2.astype(complex)}, TypeError, r"X has dtype complex128; real numbers are wanted"),
+    ({"X": X2.astype(str)}, TypeError, r"X has dtype <U32; real numbers are wanted"),
+    ({"X": np.ma.masked_less(X2, 2.0)}, ValueError, r"X is a masked array with masked entries"),
+    ({"coef": np.zeros((3, 3))}, ValueError, r"coef has shape \(3, 3\); \(n_classes, 2\) is wanted, one column"),
+    ({"coef": np.zeros(2)}, ValueError, r"coef has shape \(2,\); \(n_classes, 2\) is wanted"),
+    ({"coef": np.zeros((0, 2)), "intercept": np.zeros(0)}, ValueError, r"coef has shape \(0, 2\); it needs one row"),
+    ({"intercept": np.zeros(2)}, ValueError, r"intercept has shape \(2,\); \(3,\) is wanted, one for each row of coef"),
+    ({"intercept": np.zeros((3, 1))}, ValueError, r"intercept has shape \(3, 1\); \(3,\) is wanted"),
+    ({"offset": np.zeros(3)}, ValueError, r"offset has shape \(3,\) and dtype float64; \(3, 3\) of numbers is wanted"),
+    ({"offset": np.zeros((3, 2))}, ValueError, r"offset has shape \(3, 2\) and dtype float64; \(3, 3\) of numbers"),
+    ({"offset": np.full((3, 3), "a")}, ValueError, r"offset has shape \(3, 3\) and dtype <U1"),
+    ({"n_threads": 0}, ValueError, r"n_threads is 0; it must be None or a whole number from 1"),
+    ({"n_threads": 2.0}, ValueError, r"n_threads is 2.0; it must be None or a whole number from 1"),
+    ({"n_threads": True}, ValueError, r"n_threads is True; it must be None or a whole number from 1"),
+])
+def test_what_does_not_fit_raises_with_its_name(function, changes, error, message):
+    arguments = {"X": X2, "coef": COEF, "intercept": BIAS, "y": Y3} | changes
+    with pytest.raises(error, match=message):
+        function(arguments.pop("X"), arguments.pop("y"), **arguments)
+
+
+WITH_Y = [name for name in FUNCTIONS if name != "predict_proba"]
+every_function_of_y = pytest.mark.parametrize("function", [FUNCTIONS[name] for name in WITH_Y], ids=WITH_Y)
+
+
+@every_function_of_y
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"y": np.array([0, 1])}, r"y has shape \(2,\) and dtype int64; \(3,\) of integer codes or \(3, 3\) of counts"),
+    ({"y": np.zeros((3, 1))}, r"y has shape \(3, 1\) and dtype float64; \(3,\) of integer codes"),
+    ({"y": np.zeros((3, 4))}, r"y has shape \(3, 4\) and dtype float64"),
+    ({"y": np.zeros((2, 3))}, r"y has shape \(2, 3\) and dtype float64"),
+    ({"y": np.array([0.0, 1.0, 2.0])}, r"y has shape \(3,\) and dtype float64; \(3,\) of integer codes"),
+    ({"y": np.array(["a", "b", "c"])}, r"y has shape \(3,\) and dtype <U1; \(3,\) of integer codes"),
+    ({"sample_weight": np.ones(2)}, r"sample_weight has shape \(2,\) and dtype float64; \(3,\) of numbers is wanted"),
+    ({"sample_weight": np.ones((3, 1))}, r"sample_weight has shape \(3, 1\) and dtype float64; \(3,\) of numbers"),
+    ({"sample_weight": ["a", "b", "c"]}, r"sample_weight has shape \(3,\) and dtype <U1; \(3,\) of numbers is wanted"),
+])
+def test_labels_and_weights_that_do_not_fit_raise_with_their_name(function, changes, message):
+    with pytest.raises(ValueError, match=message):
+        function(X2, changes.get("y", Y3), COEF, BIAS, sample_weight=changes.get("sample_weight"))
+
+
+@every_function_of_y
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.int8])
+@pytest.mark.parametrize("code", [-1, 3, "lowest", "highest"])
+def test_codes_out_of_range_raise_with_their_row_and_read_nothing_out_of_bounds(function, dtype, code):
+    value = {"lowest": np.iinfo(dtype).min, "highest": np.iinfo(dtype).max}.get(code, code)
+    codes = np.array([0, 1, value], dtype=dtype)
+    message = rf"y has the code {value} at row 2; codes run from 0 to 2, one for each row of coef"
+    with pytest.raises(ValueError, match=message):
+        function(X2, codes, COEF, BIAS)
+
+
+def test_an_unsigned_code_that_would_wrap_raises():
+    with pytest.raises(ValueError, match=rf"y has the code {2**64 - 1} at row 1"):
+        cs.log_likelihood(X2, np.array([0, 2**64 - 1, 1], dtype=np.uint64), COEF)
+    with pytest.raises(ValueError, match=rf"y has the code {2**32} at row 0"):
+        cs.log_likelihood(X2, np.array([2**32, 1, 1]), COEF)
+
+
+@every_function
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_a_value_of_X_that_is_not_finite_raises_with_row_and_column(function, value, dtype):
+    X = X2.astype(dtype)
+    X[1, 0] = value
+    with pytest.raises(ValueError, match=rf"X has {value} at row 1, column 0; finite numbers are wanted"):
+        function(X, Y3, COEF + np.arange(3)[:, np.newaxis], BIAS)
+
+
+@every_function
+def test_the_row_of_a_bad_value_is_counted_from_the_first_row_of_X(function):
+    X = np.zeros((70_000, 2))
+    X[69_999, 1] = np.nan
+    with pytest.raises(ValueError, match=r"X has nan at row 69999, column 1; finite"):
+        function(X, np.zeros(70_000, dtype=int), np.zeros((2, 2)), np.zeros(2))
+
+
+@every_function_of_y
+def test_nan_weights_counts_and_offsets_raise_with_their_place(function):
+    with pytest.raises(ValueError, match=r"sample_weight has nan at row 1; finite numbers are wanted"):
+        function(X2, Y3, COEF, BIAS, sample_weight=[1.0, np.nan, 1.0])
+    counts = np.eye(3)
+    counts[2, 1] = np.nan
+    with pytest.raises(ValueError, match=r"y has nan at row 2, column 1; finite numbers are wanted"):
+        function(X2, counts, COEF, BIAS)
+    offset = np.zeros((3, 3))
+    offset[0, 2] = np.inf
+    with pytest.raises(ValueError, match=r"offset has inf at row 0, column 2; finite numbers are wanted"):
+        function(X2, Y3, COEF, BIAS, offset=offset)
+
+
+def test_the_direction_of_a_hessian_product_has_the_shapes_of_the_parameters():
+    with pytest.raises(ValueError, match=r"v_intercept is None where intercept is given; both or neither are wanted"):
+        cs.hessian_product(X2, Y3, COEF, BIAS, COEF, None)
+    with pytest.raises(ValueError, match=r"v_intercept is given where intercept is None; both or neither are wanted"):
+        cs.hessian_product(X2, Y3, COEF, None, COEF, BIAS)
+    with pytest.raises(ValueError, match=r"v_coef has shape \(3, 1\); \(n_classes, 2\) is wanted"):
+        cs.hessian_product(X2, Y3, COEF, None, COEF[:, :1], None)
+    with pytest.raises(ValueError, match=r"v_coef has 2 rows where coef has 3"):
+        cs.hessian_product(X2, Y3, COEF, None, COEF[:2], None)
+    with pytest.raises(ValueError, match=r"v_intercept has shape \(2,\); \(3,\) is wanted, one for each row of v_coef"):
+        cs.hessian_product(X2, Y3, COEF, BIAS, COEF, BIAS[:2])
+
+
+def read_only(shape):
+    out = np.empty(shape)
+    out.flags.writeable = False
+    return out
+
+
+@pytest.mark.parametrize(("out", "came"), [
+    (np.empty((3, 2)), r"shape \(3, 2\) and dtype float64"),
+    (np.empty(9), r"shape \(9,\) and dtype float64"),
+    (np.empty((3, 3), dtype=np.float32), r"shape \(3, 3\) and dtype float32"),
+    (np.empty((3, 3), order="F"), r"shape \(3, 3\) and dtype float64"),
+    (np.empty((3, 6))[:, ::2], r"shape \(3, 3\) and dtype float64"),
+    (read_only((3, 3)), r"shape \(3, 3\) and dtype float64"),
+    ([[0.0] * 3] * 3, r"shape None and dtype None"),
+])
+def test_an_out_that_does_not_fit_raises(out, came):
+    with pytest.raises(ValueError, match=rf"out has {came}; a writable float64 array of shape \(3, 3\) in C order is"):
+        cs.predict_proba(X2, COEF, BIAS, out=out)
+
+
+def test_out_is_written_to_and_returned():
+    out = np.full((3, 3), np.nan)
+    assert cs.predict_proba(X2, COEF, BIAS, out=out) is out
+    np.testing.assert_allclose(out, 1 / 3, rtol=2 * EPS)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The objective as users build it
+
+
+def test_the_objective_of_labels_is_minus_the_log_likelihood_of_codes():
+    p = moderate()
+    labels = np.array(["a", "b", "c", "d"])[p.y]
+    objective = cs.SoftmaxObjective(p.X, labels, sample_weight=p.weight, offset=p.offset, l2=0.3)
+    assert objective.classes.tolist() == ["a", "b", "c", "d"]
+    assert objective.n_params == p.W.size
+    theta = p.W.ravel()
+    value, *parts = cs.log_likelihood_and_gradient(*p.args, **p.extras)
+    loss, gradient = objective.loss_and_gradient(theta)
+    # the penalty is one rounding of a sum of 12 squares
+    assert loss == pytest.approx(-value + 0.15 * (p.coef**2).sum(), rel=8 * EPS)
+    shrink = np.column_stack([0.3 * p.coef, np.zeros(4)])
+    np.testing.assert_allclose(gradient.reshape(p.W.shape), shrink - joined(parts), rtol=4 * EPS, atol=4 * EPS)
+
+
+def test_the_intercept_is_not_penalised():
+    theta = np.array([0.0, 5.0, 0.0, -5.0])  # rows [w_k, b_k]
+    free = cs.SoftmaxObjective([[1.0], [2.0]], [0, 1])
+    penalised = cs.SoftmaxObjective([[1.0], [2.0]], [0, 1], l2=1e6)
+    assert penalised.loss(theta) == free.loss(theta)
+    np.testing.assert_array_equal(penalised.loss_gradient(theta), free.loss_gradient(theta))
+    assert penalised.loss_hessian(theta)[1, 1] == free.loss_hessian(theta)[1, 1]
+    assert penalised.loss_hessian(theta)[0, 0] == free.loss_hessian(theta)[0, 0] + 1e6
+
+
+@pytest.mark.parametrize("method", ["loss", "loss_gradient", "loss_and_gradient", "loss_hessian"])
+def test_theta_of_the_wrong_shape_raises(method):
+    objective = cs.SoftmaxObjective(X2, Y3)
+    for theta in (np.zeros(8), np.zeros((3, 3)), 0.0):
+        with pytest.raises(ValueError, match=r"theta has shape \(.*\); \(9,\) is wanted: rows \[w_k, b_k\] of 3 cl"):
+            getattr(objective, method)(theta)
+        with pytest.raises(ValueError, match=r"v has shape \(.*\); \(9,\) is wanted"):
+            objective.loss_hessian_product(np.zeros(9), theta)
+
+
+@pytest.mark.parametrize(("l2", "error", "message"), [
+    (-1.0, ValueError, r"l2 is -1.0; a finite number of 0 or more is wanted"),
+    (np.nan, ValueError, r"l2 is nan; a finite number of 0 or more is wanted"),
+    (np.inf, ValueError, r"l2 is inf; a finite number of 0 or more is wanted"),
+    ("much", TypeError, r"l2 is 'much'; a number is wanted"),
+    (None, TypeError, r"l2 is None; a number is wanted"),
+])
+def test_a_penalty_that_is_no_number_of_0_or_more_raises(l2, error, message):
+    with pytest.raises(error, match=message):
+        cs.SoftmaxObjective(X2, Y3, l2=l2)
+
+
+def test_an_unknown_keyword_raises():
+    for function in (cs.log_likelihood, cs.SoftmaxObjective):
+        with pytest.raises(TypeError, match=r"unexpected keyword argument 'weights'"):
+            function(X2, Y3, weights=np.ones(3))
+
+
+def test_theta_that_is_not_finite_gives_nan_from_the_objective():
+    objective = cs.SoftmaxObjective(X2, Y3, l2=1.0)
+    for value in (np.nan, np.inf, -np.inf):
+        theta = np.zeros(9)
+        theta[4] = value
+        loss, gradient = objective.loss_and_gradient(theta)
+        assert np.isnan(loss)
+        assert np.isnan(gradient).all()
+        assert np.isnan(objective.loss_hessian_product(theta, np.ones(9))).all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The other verbs of the seam: what metric, separation and certificate stand on
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int8])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (7, 3), (33, 9), (300, 17), (2000, 40)])
+def test_gram_and_totals_are_those_of_numpy(dtype, fit_intercept, n, d):
+    rng = np.random.default_rng(n)
+    X = rng.integers(-9, 9, size=(n, d)).astype(dtype)
+    weight = rng.integers(0, 4, size=n).astype(float)
+    counts = rng.integers(0, 3, size=(n, 3)).astype(float)
+    samples = DenseSamples(X, 3, counts=counts, weights=weight, fit_intercept=fit_intercept, n_threads=2)
+    wide = X.astype(float)
+    design = np.column_stack([wide, np.ones(n)]) if fit_intercept else wide
+    mass = weight * counts.sum(axis=1)
+    # whole numbers below 2^53 throughout: exact
+    np.testing.assert_array_equal(samples.mass(), mass)
+    np.testing.assert_array_equal(samples.gram(), (design * mass[:, np.newaxis]).T @ design)
+    total, low, high = samples.column_totals()
+    np.testing.assert_array_equal(total, weight @ wide)
+    np.testing.assert_array_equal(low, wide.min(axis=0))
+    np.testing.assert_array_equal(high, wide.max(axis=0))
+    np.testing.assert_array_equal(samples.class_totals(), weight @ counts)
+
+
+def test_totals_of_codes_are_weights_by_class():
+    samples = DenseSamples(np.zeros((5, 1)), 4, codes=np.array([3, 0, 3, 1, 0]), weights=np.array([1.0, 2, 4, 8, 16]))
+    assert samples.class_totals().tolist() == [18.0, 8.0, 0.0, 5.0]
+
+
+def test_the_range_and_the_squares_of_a_rows_logits():
+    rng = np.random.default_rng(2)
+    X, params = rng.integers(-5, 5, size=(300, 3)).astype(float), rng.integers(-5, 5, size=(5, 4)).astype(float)
+    weight = np.ones(300)
+    logits = X @ params[:, :-1].T + params[:, -1]
+    # a direction's, not a parameter's: the offset is no part of it
+    samples = DenseSamples(X, 5, codes=np.zeros(300, dtype=np.int32), weights=weight, offset=np.full((300, 5), 1e6))
+    assert samples.row_maximum("logit_range", params) == np.ptp(logits, axis=1).max()
+    assert samples.row_maximum("logit_squares", params) == (logits**2).sum(axis=1).max()
+    weight[np.argmax(np.ptp(logits, axis=1))] = 0.0  # a row of no mass does not count
+    kept = weight > 0
+    assert samples.row_maximum("logit_range", params) == np.ptp(logits[kept], axis=1).max()
+
+
+@pytest.mark.parametrize("row", [0, 1, 4])
+def test_the_range_of_logits_that_are_nan_is_nan(row):
+    samples = DenseSamples(np.ones((3, 1)), 5, codes=np.zeros(3, dtype=np.int32))
+    params = np.ones((5, 2))
+    params[row, 0] = np.nan
+    assert np.isnan(samples.row_maximum("logit_range", params))
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_standardized_samples_are_the_same_model_in_other_units(fit_intercept):
+    rng = np.random.default_rng(4)
+    X = np.column_stack([rng.normal(2e5, 30, size=200), rng.normal(size=200), np.full(200, 7.0),
+                         rng.integers(0, 2, size=200)])
+    codes = rng.integers(0, 3, size=200).astype(np.int32)
+    samples = DenseSamples(X, 3, codes=codes, fit_intercept=fit_intercept)
+    seen = samples.standardized(samples.column_totals())
+    columns = (X - seen.shift) * seen.scale
+    assert np.abs(columns).max() <= 1.0
+    assert (np.frexp(seen.scale)[0] == 0.5).all()  # powers of two
+    assert fit_intercept or not seen.shift.any()
+    params = rng.normal(size=seen.params_shape)
+    # one rounding for each standardised element, as the kernel has
+    want = DenseSamples(columns, 3, codes=codes, fit_intercept=fit_intercept).log_likelihood_and_gradient(params)
+    value, gradient = seen.log_likelihood_and_gradient(params)
+    # 200 terms of a few units each
+    assert value == pytest.approx(want[0], rel=1e-13)
+    np.testing.assert_allclose(gradient, want[1], rtol=0, atol=200 * 1e-14)
