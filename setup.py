@@ -9,12 +9,12 @@ from setuptools import Extension, setup
 
 SOURCES = ["src/common.pxi", "src/dense.pxi", "src/rows.pxi", "src/simd.h"]
 
-# CSOFTMAX_BOUNDSCHECK=1 makes a debug build: slow, with symbols, and an index out of bounds raises. Its generated C
-# has a folder of its own, for Cython compares dates and not directives.
+# CSOFTMAX_BOUNDSCHECK=1 makes a debug build: slow, with symbols, and an index out of bounds raises. It has a folder of
+# its own, for what decides whether to build again compares dates and not directives.
 DEBUG = os.environ.get("CSOFTMAX_BOUNDSCHECK") == "1"
-BUILD_DIR = "build/cython-debug" if DEBUG else "build/cython"
+BUILD_BASE = "build/debug" if DEBUG else "build"
 DIRECTIVES = {"language_level": 3, "boundscheck": DEBUG, "wraparound": False, "cdivision": True,
-              "initializedcheck": DEBUG, "embedsignature": True}
+              "initializedcheck": DEBUG, "show_performance_hints": not DEBUG, "embedsignature": True}
 
 # One module a level of processor: the same source, these flags. src/cpu.pyx tells levels apart on Linux alone; any
 # other system or architecture has the one build.
@@ -29,14 +29,17 @@ else:
 
 # gcc unrolls constant-bound loops into registers only at -O3, and `max-completely-peeled-insns` lets it do so for
 # the larger tiles. Stripped of symbols the modules are a fifth of their size.
-KERNEL_FLAGS, FLAGS, LINK_FLAGS = [], [], []
+KERNEL_FLAGS, FLAGS, LINK_FLAGS, LIBRARIES = [], [], [], []
 if sys.platform == "win32":
     KERNEL_FLAGS = ["/O2"]
 else:
     KERNEL_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math"]
     FLAGS = ["-g" if DEBUG else "-g0"]
+    LIBRARIES = ["m"]
 if sys.platform == "linux":
-    KERNEL_FLAGS += ["--param=max-completely-peeled-insns=1000"]
+    # A tile takes its shape as arguments that are literals where it is called: inlined, always, its loops unroll.
+    KERNEL_FLAGS += ["--param=max-completely-peeled-insns=1000",
+                     "-DCYTHON_INLINE=__inline__ __attribute__((always_inline))"]
     LINK_FLAGS = [] if DEBUG else ["-Wl,-s"]
 
 # Cython's own helpers (memoryviews above all) stand once in this module rather than in each of the others; cythonize
@@ -46,7 +49,7 @@ HELPERS = "csoftmax._cyutility"
 
 def extension(name, source, flags=(), **options):
     return Extension(name, [source], extra_compile_args=[*flags, *FLAGS], extra_link_args=LINK_FLAGS,
-                     define_macros=[("Py_LIMITED_API", "0x030B0000"), ("CYTHON_LIMITED_API", "1")],
+                     libraries=LIBRARIES, define_macros=[("Py_LIMITED_API", "0x030B0000"), ("CYTHON_LIMITED_API", "1")],
                      py_limited_api=True, **options)
 
 
@@ -58,7 +61,8 @@ extensions = [
 extensions += [extension("csoftmax._cpu", "src/cpu.pyx"), extension(HELPERS, "src/_cyutility.c")]
 
 setup(
-    ext_modules=cythonize(extensions, include_path=["src"], build_dir=BUILD_DIR, compiler_directives=DIRECTIVES,
-                          shared_utility_qualified_name=HELPERS),
-    options={"build_ext": {"parallel": True}, "bdist_wheel": {"py_limited_api": "cp311"}},
+    ext_modules=cythonize(extensions, include_path=["src"], build_dir=f"{BUILD_BASE}/cython",
+                          compiler_directives=DIRECTIVES, shared_utility_qualified_name=HELPERS),
+    options={"build": {"build_base": BUILD_BASE}, "build_ext": {"parallel": True},
+             "bdist_wheel": {"py_limited_api": "cp311"}},
 )

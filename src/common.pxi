@@ -8,7 +8,7 @@ from libc.string cimport memcpy, memset
 
 cdef extern from "simd.h" nogil:
     ctypedef double vec "vec_t"     # to Cython a double: its arithmetic compiles to the vector's
-    const Py_ssize_t VEC_LANES
+    const Py_ssize_t VEC_LANES, FORWARD_VECS, OUTER_CLASSES, OUTER_VECS
     vec vload(const double *p)
     void vstore(double *p, vec v)
     vec vset(double x)
@@ -16,6 +16,9 @@ cdef extern from "simd.h" nogil:
     vec vwhere_equal(vec a, vec b, vec x)
     vec vwhere_finite(vec a, vec x)
     vec vexp(vec x)
+    vec vlog1p(vec x)
+    void vtranspose(vec *a)
+    vec vblend_equal(vec a, vec b, vec x, vec y)
     vec vexp_gradual(vec x)
     double vsum(vec v)
     double vmaximum(vec v)

@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <string.h>
 
+/* veci_t is unsigned: where x is far out of exp's range the sum with the exponent wraps, and the result is masked. */
 #if defined(__GNUC__) || defined(__clang__)
 #  if defined(__AVX512F__)
 #    define VEC_LANES 8
@@ -24,17 +25,28 @@
 #    define VEC_LANES 2
 #  endif
 typedef double vec_t __attribute__((vector_size(VEC_LANES * 8)));
-typedef int64_t veci_t __attribute__((vector_size(VEC_LANES * 8)));
+typedef uint64_t veci_t __attribute__((vector_size(VEC_LANES * 8)));
 #  define VEC_MASK(comparison) ((veci_t)(comparison))
 #  define VEC_BITS(x) ((veci_t)(x))
 #  define VEC_FROM_BITS(b) ((vec_t)(b))
 #else
 #  define VEC_LANES 1
 typedef double vec_t;
-typedef int64_t veci_t;
+typedef uint64_t veci_t;
 #  define VEC_MASK(comparison) (-(veci_t)(comparison))
 static inline veci_t VEC_BITS(double x) { veci_t b; memcpy(&b, &x, 8); return b; }
 static inline double VEC_FROM_BITS(veci_t b) { double x; memcpy(&x, &b, 8); return x; }
+#endif
+
+/* Tiles of the loops, by the number of registers: 32 with AVX-512, else 16 */
+#if VEC_LANES == 8
+#  define FORWARD_VECS 3
+#  define OUTER_CLASSES 8
+#  define OUTER_VECS 3
+#else
+#  define FORWARD_VECS 2
+#  define OUTER_CLASSES 5
+#  define OUTER_VECS 2
 #endif
 
 static inline vec_t vload(const double *p) { vec_t v; memcpy(&v, p, sizeof v); return v; }
@@ -48,6 +60,8 @@ static inline vec_t vmax(vec_t a, vec_t b) { return vselect(VEC_MASK(a > b), a, 
 static inline vec_t vwhere_equal(vec_t a, vec_t b, vec_t x) {
     return VEC_FROM_BITS(VEC_BITS(x) & VEC_MASK(a == b));
 }
+/* x where a == b, else y */
+static inline vec_t vblend_equal(vec_t a, vec_t b, vec_t x, vec_t y) { return vselect(VEC_MASK(a == b), x, y); }
 /* x where a is neither infinite nor nan, else 0 */
 static inline vec_t vwhere_finite(vec_t a, vec_t x) {
     return VEC_FROM_BITS(VEC_BITS(x) & VEC_MASK(a - a == a - a));
@@ -108,5 +122,77 @@ static inline vec_t vexp_gradual(vec_t x) {
     y = VEC_FROM_BITS(VEC_BITS(y) & ~VEC_MASK(x < -745.2));
     return vselect(VEC_MASK(x == x), y, x);
 }
+
+
+/* log(1 + x) for finite x >= 0. With u = 1 + x = 2^n (1 + f), sqrt(1/2) <= 1 + f < sqrt(2), s = f / (2 + f), z = s^2:
+ *
+ *     log(1 + f) = f - (f^2/2 - s (f^2/2 + z P(z)))       P of degree 6 (Chebyshev fit, error 4.6e-18 relative)
+ *     log1p(x)   = n ln 2 + log(1 + f) + (x - (u - 1)) / u
+ *
+ * the last term being what the rounding of 1 + x lost. */
+static inline vec_t vlog1p(vec_t x) {
+    vec_t u = x + 1.0;
+    vec_t lost = x - (u - 1.0);
+    /* bits of sqrt(1/2): what is above counts as the next power of two */
+    veci_t n = (VEC_BITS(u) - UINT64_C(0x3fe6a09e667f3bcd)) >> 52;
+    vec_t f = VEC_FROM_BITS(VEC_BITS(u) - (n << 52)) - 1.0;
+    vec_t k = VEC_FROM_BITS(n + UINT64_C(0x4338000000000000)) - 6755399441055744.0;
+    vec_t s = f / (f + 2.0);
+    vec_t z = s * s;
+    vec_t half = 0.5 * f * f;
+    vec_t p = z * 0x1.2b5f68a50d903p-3 + 0x1.39fdcceb4bb45p-3;
+    p = p * z + 0x1.7462b91b8df65p-3;
+    p = p * z + 0x1.c71c62d5e53e0p-3;
+    p = p * z + 0x1.2492492dfd86cp-2;
+    p = p * z + 0x1.9999999995273p-2;
+    p = p * z + 0x1.5555555555558p-1;
+    vec_t tail = s * (half + p * z) + (k * 0x1.a39ef35793c76p-33 + lost / u);
+    return k * 0x1.62e42fee00000p-1 - ((half - tail) - f);
+}
+
+/* VEC_LANES vectors as the rows of a square matrix -> its columns, in place: 24 shuffles for 8 lanes */
+#if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
+#  define VEC_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#  define VEC_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (veci_t){__VA_ARGS__})
+#endif
+#if VEC_LANES == 8 && defined(__GNUC__)
+static inline void vtranspose(vec_t *a) {
+    vec_t b[8], c[8];
+    for (int i = 0; i < 8; i += 2) {
+        b[i] = VEC_SHUFFLE(a[i], a[i + 1], 0, 8, 2, 10, 4, 12, 6, 14);
+        b[i + 1] = VEC_SHUFFLE(a[i], a[i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int j = 0; j < 2; j++) {
+            c[i + j] = VEC_SHUFFLE(b[i + j], b[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            c[i + j + 2] = VEC_SHUFFLE(b[i + j], b[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    for (int j = 0; j < 4; j++) {
+        a[j] = VEC_SHUFFLE(c[j], c[j + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        a[j + 4] = VEC_SHUFFLE(c[j], c[j + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+}
+#elif VEC_LANES == 4 && defined(__GNUC__)
+static inline void vtranspose(vec_t *a) {
+    vec_t b[4];
+    for (int i = 0; i < 4; i += 2) {
+        b[i] = VEC_SHUFFLE(a[i], a[i + 1], 0, 4, 2, 6);
+        b[i + 1] = VEC_SHUFFLE(a[i], a[i + 1], 1, 5, 3, 7);
+    }
+    for (int j = 0; j < 2; j++) {
+        a[j] = VEC_SHUFFLE(b[j], b[j + 2], 0, 1, 4, 5);
+        a[j + 2] = VEC_SHUFFLE(b[j], b[j + 2], 2, 3, 6, 7);
+    }
+}
+#elif VEC_LANES == 2 && defined(__GNUC__)
+static inline void vtranspose(vec_t *a) {
+    vec_t b = VEC_SHUFFLE(a[0], a[1], 0, 2);
+    a[1] = VEC_SHUFFLE(a[0], a[1], 1, 3);
+    a[0] = b;
+}
+#else
+static inline void vtranspose(vec_t *a) { (void)a; }
+#endif
 
 #endif

@@ -436,7 +436,7 @@ def test_two_classes_are_the_binomial_logistic_written_plainly():
     information = (X1 * (w * p * (1 - p))[:, None]).T @ X1
     # 60 terms of size about 1, a few roundings each
     value, grad_coef, grad_intercept = cs.log_likelihood_and_gradient(X, y, coef, intercept, sample_weight=w)
-    assert value == pytest.approx(plain, rel=1e-13)
+    assert value == pytest.approx(plain, rel=1e-13, abs=0)
     grad = np.column_stack([grad_coef, grad_intercept])
     np.testing.assert_allclose(grad, [-score, score], rtol=0, atol=1e-12)
     H = cs.hessian(X, y, coef, intercept, sample_weight=w)
@@ -482,11 +482,11 @@ def test_a_nearly_certain_class_keeps_its_digits(y):
     # log p_0 = -log1p(exp(-40)) = -4.2e-18 and 1 - p_0 = 4.2e-18, both lost to log(1) and 1 - 1
     X, coef = np.ones((1, 1)), [[40.0], [0.0]]
     small = -np.log1p(np.exp(-40.0))
-    assert small == pytest.approx(-4.248354255291589e-18, rel=1e-14)
+    assert small == pytest.approx(-4.248354255291589e-18, rel=1e-14, abs=0)
     # 40 is exact, exp is within an ulp: 4 ulp in all
-    assert cs.log_likelihood(X, y, coef) == pytest.approx(small, rel=4 * EPS)
-    assert cs.log_likelihood_per_sample(X, y, coef)[0] == pytest.approx(small, rel=4 * EPS)
-    assert predict_log_proba(X, coef)[0, 0] == pytest.approx(small, rel=4 * EPS)
+    assert cs.log_likelihood(X, y, coef) == pytest.approx(small, rel=4 * EPS, abs=0)
+    assert cs.log_likelihood_per_sample(X, y, coef)[0] == pytest.approx(small, rel=4 * EPS, abs=0)
+    assert predict_log_proba(X, coef)[0, 0] == pytest.approx(small, rel=4 * EPS, abs=0)
     np.testing.assert_allclose(cs.logit_residuals(X, y, coef), [[-small, small]], rtol=4 * EPS)
     np.testing.assert_allclose(cs.gradient(X, y, coef)[0], [[-small], [small]], rtol=4 * EPS)
     # the Hessian's diagonal p (1 - p) is taken as p times the others' sum
@@ -515,7 +515,7 @@ def test_ties_share_the_probability():
         np.testing.assert_allclose(cs.predict_proba(np.ones((1, 1)), np.full((C, 1), 1e4)), 1 / C, rtol=2 * EPS)
         # -log C: one rounding of the logarithm and one of the sum
         assert cs.log_likelihood(np.ones((1, 1)), [C - 1], np.full((C, 1), 1e4)) == pytest.approx(-np.log(C),
-                                                                                                rel=2 * EPS)
+                                                                                                rel=2 * EPS, abs=0)
 
 
 @every_function
@@ -577,6 +577,18 @@ def test_every_dtype_of_X_gives_the_bits_of_its_values_in_float64(function, dtyp
                                   flat(function(X.astype(np.float64), *p.args[1:], **p.extras)))
 
 
+@pytest.mark.parametrize(("dtype", "loaded"), [
+    (np.int8, np.float64), (np.int32, np.float64), (np.uint64, np.float64), (np.bool_, np.float64),
+    (np.float16, np.float32), (np.float32, np.float32), (np.float64, np.float64), (np.longdouble, np.float64),
+], ids=lambda dtype: dtype.__name__)
+def test_a_block_is_loaded_in_a_type_that_holds_its_values(dtype, loaded):
+    largest = np.iinfo(dtype).max if np.dtype(dtype).kind in "iu" else 1
+    rows = contiguous_rows(np.full((5, 2), largest, dtype=dtype), 1, 3)
+    assert rows.dtype == loaded
+    # float64 has 53 bits for the 64 of uint64: correctly rounded
+    assert rows.tolist() == [[float(largest)] * 2] * 2
+
+
 @every_function
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, np.uint64, np.bool_],
                          ids=lambda dtype: dtype.__name__)
@@ -608,7 +620,7 @@ def test_results_are_bit_identical_for_every_number_of_threads(function, counts)
         np.testing.assert_array_equal(flat(function(*p.args, **p.extras, n_threads=n_threads)), one)
     # against the oracle's pieces: the blocks are put together rightly, whatever the number of threads
     assert cs.log_likelihood(*p.args, **p.extras) == pytest.approx(
-        cs.log_likelihood_per_sample(*p.args, **p.extras).sum(), rel=1e-12)
+        cs.log_likelihood_per_sample(*p.args, **p.extras).sum(), rel=1e-12, abs=0)
 
 
 def test_several_row_blocks_agree_with_the_oracle():
@@ -684,7 +696,7 @@ def test_row_blocks_of_a_broadcast_array_are_loaded_one_at_a_time():
     tracemalloc.stop()
     assert peak < 4 * 2**20 + 2e6  # the codes, and one block; X in float64 would be 32 MB
     # 2^20 equal terms: each addition rounds by half an ulp of the sum at most
-    assert value == pytest.approx(-(2**20) * np.log(4), rel=2**20 * EPS / 2)
+    assert value == pytest.approx(-(2**20) * np.log(4), rel=2**20 * EPS / 2, abs=0)
     assert grad[0].tolist() == [0.75 * 2**20 * i for i in (1, 2, 3, 4)]
 
 
@@ -856,7 +868,7 @@ def test_the_objective_of_labels_is_minus_the_log_likelihood_of_codes():
     value, *parts = cs.log_likelihood_and_gradient(*p.args, **p.extras)
     loss, gradient = objective.loss_and_gradient(theta)
     # the penalty is one rounding of a sum of 12 squares
-    assert loss == pytest.approx(-value + 0.15 * (p.coef**2).sum(), rel=8 * EPS)
+    assert loss == pytest.approx(-value + 0.15 * (p.coef**2).sum(), rel=8 * EPS, abs=0)
     shrink = np.column_stack([0.3 * p.coef, np.zeros(4)])
     np.testing.assert_allclose(gradient.reshape(p.W.shape), shrink - joined(parts), rtol=4 * EPS, atol=4 * EPS)
 
@@ -980,5 +992,5 @@ def test_standardized_samples_are_the_same_model_in_other_units(fit_intercept):
     want = DenseSamples(columns, 3, codes=codes, fit_intercept=fit_intercept).log_likelihood_and_gradient(params)
     value, gradient = seen.log_likelihood_and_gradient(params)
     # 200 terms of a few units each
-    assert value == pytest.approx(want[0], rel=1e-13)
+    assert value == pytest.approx(want[0], rel=1e-13, abs=0)
     np.testing.assert_allclose(gradient, want[1], rtol=0, atol=200 * 1e-14)

@@ -99,6 +99,24 @@ def test_a_bad_code_in_a_later_block_is_found_with_its_row(n_threads):
         cs.log_likelihood(np.zeros((200_000, 1)), codes, np.zeros((2, 1)), n_threads=n_threads)
 
 
+def test_after_an_exception_blocks_that_were_not_begun_are_not():
+    released, begun = threading.Event(), []
+
+    def work(start, stop):
+        begun.append(start)
+        if start == 0:
+            raise RuntimeError("block 0")
+        assert released.wait(30)
+
+    with pytest.raises(RuntimeError, match="block 0"):
+        # blocks 1 and 2 keep both threads; block 3 waits behind them when block 0's exception arrives
+        list(map_blocks(work, [(i, i + 1) for i in range(4)], 2))
+    released.set()
+    # the pool takes tasks in turn: after these, block 3 would have been begun
+    assert list(map_blocks(lambda start, stop: start, BLOCKS, 2)) == [start for start, _ in BLOCKS]
+    assert 3 not in begun
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # How many
 
