@@ -92,12 +92,14 @@ def as_matrix(X: Any) -> tuple[NDArray[Any], list[str]]:
     if hasattr(X, "tocsr") or hasattr(X, "todense"):
         raise TypeError(f"X is sparse ({type(X).__name__}); a dense array is wanted: pass X.toarray()")
     names = [str(name) for name in X.columns] if hasattr(X, "columns") else None
-    if np.ma.isMaskedArray(X) and np.ma.is_masked(X):
-        raise ValueError("X is a masked array with masked entries; drop those rows or fill them")
+    refuse_masked("X", X)
     matrix = np.asarray(X)
     if matrix.ndim != 2:
         hint = "; a single feature is X.reshape(-1, 1)" if matrix.ndim == 1 else ""
         raise ValueError(f"X has shape {matrix.shape}; (n_samples, n_features) is wanted{hint}")
+    if names is not None and len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"X has more than one column named {twice!r}; names that differ are wanted")
     if names is None:
         names = [f"x{i + 1}" for i in range(matrix.shape[1])]
     if matrix.dtype.kind not in "fiub":
@@ -111,6 +113,12 @@ def as_matrix(X: Any) -> tuple[NDArray[Any], list[str]]:
                                 f"csoftmax.fit_formula do so") from None
         matrix = matrix.astype(np.float64)
     return matrix, names
+
+
+def refuse_masked(name: str, array: Any) -> None:
+    """Raise ValueError if a masked array has masked entries."""
+    if np.ma.isMaskedArray(array) and np.ma.is_masked(array):
+        raise ValueError(f"{name} is a masked array with masked entries; drop those rows or fill them")
 
 
 def check_finite(name: str, array: NDArray[Any], column_names: list[str] | None = None) -> None:
@@ -141,6 +149,7 @@ def _is_two_dimensional(y: Any) -> bool:
 
 
 def _encode_counts(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    refuse_masked("y", y)
     names = list(y.columns) if hasattr(y, "columns") else None
     counts = np.asarray(y)
     if counts.ndim != 2 or counts.shape[1] < 2:
@@ -176,8 +185,7 @@ def encode_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int32]]:
         if (codes < 0).any():
             raise ValueError(f"y has a missing label at row {int(np.argmax(codes < 0))}; drop such rows")
         return np.asarray(categorical.categories), codes.astype(np.int32)
-    if np.ma.isMaskedArray(y) and np.ma.is_masked(y):
-        raise ValueError("y is a masked array with masked entries; drop those rows")
+    refuse_masked("y", y)
     labels = np.asarray(y)
     if labels.ndim != 1:
         raise ValueError(f"y has shape {labels.shape}; (n_samples,) of labels or (n_samples, n_classes) of counts is "
@@ -272,6 +280,7 @@ def as_weights(sample_weight: Any, n: int) -> Array | None:
     """Return the weights as float64 of shape (n,); raises on negative, non-finite or all-zero weights."""
     if sample_weight is None:
         return None
+    refuse_masked("sample_weight", sample_weight)
     weights = np.asarray(sample_weight)
     if weights.dtype.kind not in "fiub":
         raise TypeError(f"sample_weight has dtype {weights.dtype}; numbers are wanted")
@@ -281,6 +290,8 @@ def as_weights(sample_weight: Any, n: int) -> Array | None:
     if (weights < 0).any():
         row = int(np.argmax(weights < 0))
         raise ValueError(f"sample_weight has {weights[row]} at row {row}; weights are 0 or more")
+    if not np.isfinite(weights.sum(dtype=np.float64)):
+        raise ValueError("sample_weight sums to more than a float64 can hold; divide the weights by a constant")
     if not weights.any():
         raise ValueError("sample_weight is 0 for all samples; at least one positive weight is wanted")
     return np.ascontiguousarray(weights, dtype=np.float64)
@@ -290,6 +301,7 @@ def as_offset(offset: Any, n: int, n_classes: int, kept: NDArray[np.bool_]) -> N
     """Return the offset of the kept classes, not copied where it can be; one column for each class."""
     if offset is None:
         return None
+    refuse_masked("offset", offset)
     values = np.asarray(offset)
     if values.dtype.kind not in "fiub":
         raise TypeError(f"offset has dtype {values.dtype}; numbers are wanted")

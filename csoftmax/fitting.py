@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax._threads import check_n_threads
-from csoftmax.encoding import EncodedData, encode
+from csoftmax.encoding import encode
 from csoftmax.inference import null_log_likelihood
 from csoftmax.maximize import (
     DEFAULT_MAX_ITER,
@@ -21,7 +23,6 @@ from csoftmax.maximize import (
     SOLVERS,
     ConvergenceWarning,
     IterationState,
-    accepts_state,
     maximize,
 )
 from csoftmax.metric import MetricCoordinates
@@ -113,7 +114,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: float = 0.0, l1: float = 0.0, fit_int
         raise ValueError(f"tol is {tol!r}; a positive number is wanted")
     if isinstance(max_iter, bool) or not hasattr(max_iter, "__index__") or int(max_iter) < 1:
         raise ValueError(f"max_iter is {max_iter!r}; a whole number from 1 is wanted")
-    accepts_state(callback)
+    _check_callback(callback)
     data = encode(X, y, sample_weight=sample_weight, offset=offset, fit_intercept=bool(fit_intercept),
                   n_threads=check_n_threads(n_threads))
     samples = data.samples
@@ -123,8 +124,20 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: float = 0.0, l1: float = 0.0, fit_int
     coordinates = MetricCoordinates(SoftmaxObjective.from_samples(samples, np.full(samples.n_features, l2)))
     maximum = maximize(coordinates, solver=solver, tol=tol, max_iter=int(max_iter), init=start, callback=callback)
     message, separated = maximum.message, False
-    if not maximum.success:
-        message, separated = _explain_failure(coordinates, message, l2, data)
+    if not maximum.success and l2 == 0 and maximum.ended_by_itself:
+        separation = find_separation(coordinates.objective.samples)
+        text = separation.describe(data.classes, data.feature_names)
+        separated = separation.kind in ("complete", "quasi")
+        if separated:
+            message = f"{text}; a penalty (l2 > 0) makes the maximum exist"
+        elif separation.kind == "undecided":
+            message = f"{message}; {text}"
+        elif not np.isnan(maximum.certificate.newton_range):
+            # the maximum exists: it is worth more Newton steps
+            longer = maximize(coordinates, solver=solver, tol=tol, max_iter=int(max_iter), init=maximum.params,
+                              exists=True)
+            maximum = replace(longer, n_iter=maximum.n_iter + longer.n_iter)
+            message = maximum.message
     result = SoftmaxResult(
         params=maximum.params, fit_intercept=samples.fit_intercept, classes=data.classes,
         feature_names=data.feature_names, named_features=hasattr(X, "columns"), reference=reference,
@@ -132,10 +145,10 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: float = 0.0, l1: float = 0.0, fit_int
         log_likelihood=maximum.log_likelihood, penalized_log_likelihood=maximum.penalized_log_likelihood,
         null_log_likelihood=null_log_likelihood(samples), nobs=coordinates.total_mass,
         n_params=(samples.n_classes - 1) * coordinates.rank, l2=l2, response_name=_response_name(y),
-        separated=separated, has_offset=samples.offset is not None, n_coordinates=coordinates.n_coordinates,
+        separated=separated, n_coordinates=coordinates.n_coordinates,
         coordinates=coordinates, u=maximum.u, optimize_result=maximum.optimize_result)
     if not keep_data:
-        result.__dict__.update(result._without_data())
+        result.drop_data()
     if not maximum.success:
         warnings.warn(message, SeparationWarning if separated else ConvergenceWarning, stacklevel=2)
     return result
@@ -162,18 +175,17 @@ def _initial_params(init: Any, shape: tuple[int, int]) -> Array:
     return params
 
 
-def _explain_failure(coordinates: MetricCoordinates, message: str, l2: float,
-                     data: EncodedData) -> tuple[str, bool]:
-    """Say whether the maximum does not exist; only unpenalised fits can lack one."""
-    if l2 > 0:
-        return message, False
-    separation = find_separation(coordinates.objective.samples)
-    if separation.kind in ("complete", "quasi"):
-        return (f"{separation.describe(data.classes, data.feature_names)}; a penalty (l2 > 0) makes the maximum exist",
-                True)
-    if separation.kind == "undecided":
-        message += f"; {separation.describe(data.classes, data.feature_names)}"
-    return message, False
+def _check_callback(callback: Any) -> None:
+    if callback is None:
+        return
+    if not callable(callback):
+        raise TypeError(f"callback is {callback!r}; a callable of one argument is wanted")
+    try:
+        inspect.signature(callback).bind(None)
+    except ValueError:  # a built-in without a signature
+        pass
+    except TypeError as error:
+        raise TypeError(f"callback cannot be called with one argument: {error}") from None
 
 
 def _response_name(y: Any) -> str:

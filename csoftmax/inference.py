@@ -67,7 +67,7 @@ def rebase_covariance(covariance: Array, reference: int | None) -> Array:
 def standard_errors(covariance: Array, reference: int | None) -> Array:
     """Return the square roots of the diagonal, of shape (C, p); nan in the reference's row."""
     n_classes, p = covariance.shape[:2]
-    variances = np.diagonal(covariance.reshape(n_classes * p, -1)).reshape(n_classes, p)
+    variances = np.diagonal(covariance.reshape(n_classes * p, n_classes * p)).reshape(n_classes, p)
     errors = np.sqrt(np.maximum(variances, 0.0))  # the maximum keeps nan
     if reference is not None:
         errors[reference] = np.nan

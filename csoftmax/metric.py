@@ -15,6 +15,8 @@ columns are centred and scaled inside the kernel.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from scipy import linalg
 
@@ -47,41 +49,57 @@ class MetricCoordinates:
         standardized = samples.standardized(samples.column_totals())
         assert standardized.shift is not None and standardized.scale is not None
         self._shift, self._scale = standardized.shift, standardized.scale
-        with np.errstate(under="ignore"):
-            self.objective = SoftmaxObjective.from_samples(standardized, objective.l2 * self._scale * self._scale)
-        mass = samples.mass()
-        self.total_mass = float(samples.n_samples if mass is None else mass.sum())
+        self.objective = SoftmaxObjective.from_samples(standardized, np.zeros(samples.n_features))
+        self.total_mass = samples.total_mass()
         self.n_classes = samples.n_classes
-        self._factorize(standardized.gram())
+        with np.errstate(under="ignore"):
+            l2 = objective.l2 * self._scale * self._scale
+        # of a column of 1e150 and beyond the penalty underflows: to a number that its square root and ratios can hold
+        self._factorize(standardized.gram(), np.where(objective.l2 > 0, np.maximum(l2, 1e-280), 0.0))
         self.n_coordinates = (self.n_classes - 1) * self._T.shape[1]
+        self.penalized = bool(objective.l2.any())
 
-    def _factorize(self, gram: Array) -> None:
+    def _factorize(self, gram: Array, l2: Array) -> None:
         fit_intercept = self.objective.samples.fit_intercept
         d = self.objective.samples.n_features
         mean = gram[:d, d] / self.total_mass if fit_intercept else np.zeros(d)
         moments = gram[:d, :d] / self.total_mass - np.outer(mean, mean)
-        l2 = self.objective.l2 / self.total_mass
-        # the data's own rank, then the penalised factor
-        factor, kept, dropped = _inverse_factor(moments)
-        self.rank = int(kept) + fit_intercept
+        factor, dropped = _inverse_factor(moments)
+        self._hidden = np.zeros((d + fit_intercept, dropped.shape[1]))
+        self._hidden[:d] = dropped / _column_norms(moments)[:, np.newaxis]
+        if fit_intercept:
+            self._hidden[d] = -mean @ self._hidden[:d]
+        self.rank = factor.shape[1] + fit_intercept
+        factor = factor * np.sqrt(2.0)
+        beside = np.zeros_like(factor)
         if l2.any():
-            factor = _inverse_factor(0.5 * moments + np.diag(l2))[0]
-            dropped = np.zeros((d, 0))
-        else:
-            factor = factor * np.sqrt(2.0)
+            # Along a dropped direction the data say nothing and the penalty all, however small beside the data's
+            # moments: in the basis [factor, dropped] the data's part is exactly diag(I, 0). A triangular factor, scaled
+            # to unit diagonal, keeps the two apart and the penalty's digits. `beside` is what the data do not see.
+            r = factor.shape[1]
+            basis = np.concatenate([factor, self._hidden[:d]], axis=1)
+            both = basis.T @ (basis * (l2 / self.total_mass)[:, np.newaxis])
+            both[np.arange(r), np.arange(r)] += 1.0
+            unit = _column_norms(both)
+            root = linalg.cholesky(both / unit[:, np.newaxis] / unit)
+            change = linalg.solve_triangular(root, np.eye(d)) / unit[:, np.newaxis]
+            factor, beside, dropped = factor @ change[:r], basis[:, r:] @ change[r:], np.zeros((d, 0))
         q = factor.shape[1]
         self._T = np.zeros((d + fit_intercept, q + fit_intercept))
         self._T[:d, :q] = factor
         if fit_intercept:
             self._T[d, :q] = -mean @ factor
             self._T[d, q] = np.sqrt(2.0)
+        self._T_all = self._T.copy()
+        self._T_all[:d, :q] += beside
+        if fit_intercept:
+            self._T_all[d, :q] -= mean @ beside
+        self._penalty = self._T_all[:d].T @ (self._T_all[:d] * (l2 / self.total_mass)[:, np.newaxis])
         self.estimable = np.ones(d + fit_intercept, dtype=bool)
         self.estimable[:d] = np.abs(dropped).max(axis=1, initial=0.0) <= 1e-6
         if fit_intercept and dropped.shape[1]:
             # a direction that changes no logit moves the raw intercept by -sum_i w_i center_i
-            spread = np.sqrt(np.maximum(moments.diagonal(), 0.0))
-            spread[spread == 0] = 1.0
-            directions = dropped * (self._scale / spread)[:, np.newaxis]
+            directions = dropped * (self._scale / _column_norms(moments))[:, np.newaxis]
             terms = directions * (self._shift + mean / self._scale)[:, np.newaxis]
             moved, size = np.abs(terms.sum(axis=0)), np.abs(terms).sum(axis=0)
             self.estimable[d] = not np.any(moved > 1e-6 * np.maximum(size, np.finfo(float).tiny))
@@ -89,29 +107,50 @@ class MetricCoordinates:
     # ------------------------------------------------------------------------ parameters in standardised units of X
 
     def standardized_rows(self, u: Array) -> Array:
-        """Return the parameters of shape (n_classes, p), in standardised units, at u."""
-        return _helmert(u.reshape(self.n_classes - 1, -1)) @ self._T.T
+        """Return parameters of shape (n_classes, p), in standardised units, that have the logits of u."""
+        return _helmert(self._rows(u)) @ self._T.T
+
+    def _rows(self, u: Array) -> Array:
+        return u.reshape(self.n_classes - 1, -1)
+
+    def penalty(self, u: Array) -> float:
+        """Return l2 / 2 sum_k |w_k|^2 at u."""
+        rows = self._rows(u)
+        return 0.5 * self.total_mass * float(np.sum(rows * (rows @ self._penalty)))
 
     def loss_and_gradient(self, u: Array) -> tuple[float, Array]:
         """Return the mean loss and its gradient by u."""
         loss, gradient = self.objective.loss_and_gradient(self.standardized_rows(u).ravel())
-        pulled = _helmert_adjoint(gradient.reshape(self.n_classes, -1) @ self._T)
-        return loss / self.total_mass, pulled.ravel() / self.total_mass
+        pulled = _helmert_adjoint(gradient.reshape(self.n_classes, -1) @ self._T) / self.total_mass
+        shrink = self._rows(u) @ self._penalty
+        return loss / self.total_mass + 0.5 * float(np.sum(shrink * self._rows(u))), (pulled + shrink).ravel()
+
+    def hidden_gradient(self, u: Array) -> float:
+        """Return the largest entry of the mean log-likelihood's gradient along what was left out as collinear.
+
+        Directions are in columns of unit spread: 1e-16 for columns that are collinear to rounding.
+        """
+        if not self._hidden.shape[1]:
+            return 0.0
+        gradient = self.objective.loss_gradient(self.standardized_rows(u).ravel()).reshape(self.n_classes, -1)
+        return float(np.abs(gradient @ self._hidden).max()) / self.total_mass
 
     def hessian_product(self, u: Array, v: Array) -> Array:
         """Return the product of the mean loss's Hessian by u with v."""
         product = self.objective.loss_hessian_product(self.standardized_rows(u).ravel(),
                                                       self.standardized_rows(v).ravel())
-        return _helmert_adjoint(product.reshape(self.n_classes, -1) @ self._T).ravel() / self.total_mass
+        pulled = _helmert_adjoint(product.reshape(self.n_classes, -1) @ self._T) / self.total_mass
+        return (pulled + self._rows(v) @ self._penalty).ravel()
 
     def hessian(self, u: Array) -> Array:
         """Return the mean loss's Hessian by u, of shape (n_coordinates, n_coordinates)."""
-        rows, p = self.n_classes, self._T.shape[0]
+        rows, (p, q) = self.n_classes, self._T.shape
         full = self.objective.loss_hessian(self.standardized_rows(u).ravel()).reshape(rows, p, rows, p)
-        half = _helmert_adjoint(np.matmul(np.matmul(self._T.T, full.transpose(0, 2, 1, 3)), self._T)
-                                .reshape(rows, -1)).reshape(rows - 1, rows, -1)
-        both = _helmert_adjoint(half.transpose(1, 0, 2).reshape(rows, -1)).reshape(rows - 1, rows - 1, *2 * [
-            self._T.shape[1]])
+        blocks = np.matmul(np.matmul(self._T.T, full.transpose(0, 2, 1, 3)), self._T)       # (C, C, q, q)
+        half = _helmert_adjoint(blocks.reshape(rows, -1)).reshape(rows - 1, rows, -1)
+        both = _helmert_adjoint(half.transpose(1, 0, 2).reshape(rows, -1)).reshape(rows - 1, rows - 1, q, q)
+        diagonal = np.arange(rows - 1)
+        both[diagonal, diagonal] += self.total_mass * self._penalty
         matrix = both.transpose(1, 2, 0, 3).reshape(self.n_coordinates, self.n_coordinates) / self.total_mass
         return 0.5 * (matrix + matrix.T)
 
@@ -119,8 +158,9 @@ class MetricCoordinates:
         """Return the largest range over classes of any row's change of logits along v."""
         return self.objective.samples.row_maximum("logit_range", self.standardized_rows(v))
 
+    @functools.cached_property
     def largest_leverage(self) -> float:
-        """Return the largest of x~_j' P^-1 x~_j over the rows, in units of 1 / W."""
+        """The largest of x~_j' P^-1 x~_j over the rows, in units of 1 / W."""
         columns = self.objective.samples.replace(n_classes=self._T.shape[1], counts=None, codes=None, offset=None,
                                                  weights=self.objective.samples.mass())
         return columns.row_maximum("logit_squares", np.ascontiguousarray(self._T.T))
@@ -129,7 +169,7 @@ class MetricCoordinates:
 
     def params(self, u: Array) -> Array:
         """Return the parameters of shape (n_classes, p) in the units of X, rows summing to 0."""
-        return self._raw(self.standardized_rows(u))
+        return self._raw(_helmert(self._rows(u)) @ self._T_all.T)
 
     def _raw(self, rows: Array) -> Array:
         raw = rows.copy()
@@ -146,34 +186,36 @@ class MetricCoordinates:
         if rows.shape[1] > d:
             rows[:, d] += rows[:, :d] @ self._shift
         rows[:, :d] /= self._scale
-        return _helmert_adjoint(linalg.lstsq(self._T, rows.T)[0].T).ravel()
+        return _helmert_adjoint(linalg.lstsq(self._T_all, rows.T)[0].T).ravel()
 
     def covariance(self, matrix: Array) -> Array:
         """Return (Q x T) matrix (Q x T)' in the units of X, of shape (n_classes, p, n_classes, p)."""
         rows, p, q = self.n_classes, self._T.shape[0], self._T.shape[1]
         blocks = matrix.reshape(rows - 1, q, rows - 1, q)
         left = self._raw(np.moveaxis(_helmert(blocks.reshape(rows - 1, -1)).reshape(rows, q, rows - 1, q), 1, 3)
-                         @ self._T.T)                                        # (rows, rows - 1, q, p)
+                         @ self._T_all.T)                                        # (rows, rows - 1, q, p)
         left = np.moveaxis(left, 1, 0)                                       # (rows - 1, rows, q, p)
         both = _helmert(left.reshape(rows - 1, -1)).reshape(rows, rows, q, p)
-        full = self._raw(np.moveaxis(both, 2, 3) @ self._T.T)                # (second, first, p of first, p of second)
+        full = self._raw(np.moveaxis(both, 2, 3) @ self._T_all.T)             # (second, first, p of first, p of second)
         return np.ascontiguousarray(full.transpose(1, 2, 0, 3))
 
 
-def _inverse_factor(moments: Array) -> tuple[Array, int, Array]:
-    """Return F with F F' = moments^+, the rank, and a basis of what was dropped, columns scaled to unit diagonal.
-
-    Columns of length 0 are dropped first; what the rest do not span is found from the eigenvalues of the matrix
-    scaled to unit diagonal, so that the pseudo-inverse is the one of minimum norm in standardised units.
-    """
-    d = len(moments)
+def _column_norms(moments: Array) -> Array:
+    """Return the square roots of the diagonal; 1 in place of 0."""
     size = np.sqrt(np.maximum(moments.diagonal(), 0.0))
-    used = size > 0
-    unit = np.where(used, size, 1.0)
+    return np.where(size > 0, size, 1.0)
+
+
+def _inverse_factor(moments: Array) -> tuple[Array, Array]:
+    """Return F with F F' = moments^+, and an orthonormal basis of what was dropped, in columns scaled to unit diagonal.
+
+    The rank is that of the matrix scaled to unit diagonal, so that no unit of a column decides, and the pseudo-inverse
+    is the one of minimum norm in standardised units. A column of length 0 is dropped.
+    """
+    unit = _column_norms(moments)
     values, vectors = linalg.eigh(moments / unit[:, np.newaxis] / unit)
-    keep = values > _RANK_TOLERANCE * max(d, 8) * max(values.max(initial=0.0), 0.0)
-    factor = vectors[:, keep] / np.sqrt(values[keep]) / unit[:, np.newaxis]
-    return factor, int(keep.sum()), vectors[:, ~keep]
+    keep = values > _RANK_TOLERANCE * max(len(moments), 8) * max(values.max(initial=0.0), 0.0)
+    return vectors[:, keep] / np.sqrt(values[keep]) / unit[:, np.newaxis], vectors[:, ~keep]
 
 
 def _helmert(rows: Array) -> Array:

@@ -23,7 +23,7 @@ from csoftmax.summary import Summary, SummaryBlock
 
 FORMAT = "csoftmax.SoftmaxResult"
 VERSION = 1
-# Coefficients up to which the covariance is computed before the data are let go (8 bytes times its square).
+# Coefficients up to which the covariance is computed and saved with a pickled or written model: its square is 32 MB.
 _COVARIANCE_LIMIT = 2000
 
 
@@ -77,7 +77,7 @@ class SoftmaxResult:
                  named_features: bool, reference: Any, success: bool, message: str, n_iter: int,
                  certificate: Certificate, log_likelihood: float, penalized_log_likelihood: float,
                  null_log_likelihood: float, nobs: float, n_params: int, l2: float, response_name: str,
-                 separated: bool, has_offset: bool, n_coordinates: int, covariance: Array | None = None,
+                 separated: bool, n_coordinates: int, covariance: Array | None = None,
                  coordinates: MetricCoordinates | None = None, u: Array | None = None,
                  optimize_result: OptimizeResult | None = None) -> None:
         self.fit_intercept = fit_intercept
@@ -101,7 +101,6 @@ class SoftmaxResult:
         self.design: Any = None
         self._named_features = named_features
         self._separated = separated
-        self._has_offset = has_offset
         self._n_coordinates = n_coordinates
         self._symmetric_params = params
         self._symmetric_covariance = covariance
@@ -112,7 +111,7 @@ class SoftmaxResult:
 
     @property
     def _reference_index(self) -> int | None:
-        return None if self.reference is None else int(np.flatnonzero(self.classes == self.reference)[0])
+        return None if self.reference is None else self.classes.tolist().index(self.reference)
 
     @property
     def params(self) -> Array:
@@ -134,8 +133,9 @@ class SoftmaxResult:
             if self._separated:
                 self._symmetric_covariance = np.full(shape, np.nan)
             elif self._coordinates is None or self._u is None:
-                raise ValueError("standard errors need the data, and this result was made with keep_data=False or "
-                                 "loaded without them; fit again with keep_data=True")
+                raise ValueError(f"standard errors need the data, which this result was saved without; they are saved "
+                                 f"with it up to {_COVARIANCE_LIMIT} coefficients, and here there are "
+                                 f"{self._symmetric_params.size}")
             else:
                 self._symmetric_covariance = inference.information_covariance(self._coordinates, self._u)
         return self._symmetric_covariance
@@ -219,10 +219,10 @@ class SoftmaxResult:
     # ------------------------------------------------------------------------------------------------- predictions
 
     def _matrix(self, X: Any) -> Any:
+        if self.design is not None and (hasattr(X, "columns") or isinstance(X, dict)):
+            return self.design.matrix(X)
         if not hasattr(X, "columns"):
             return X
-        if self.design is not None:
-            return self.design.matrix(X)
         if not self._named_features:
             return X
         missing = [name for name in self.feature_names if name not in [str(column) for column in X.columns]]
@@ -267,6 +267,10 @@ class SoftmaxResult:
 
     def summary(self, *, level: float = 0.95) -> Summary:
         """Return a table: text by `print`, HTML in a notebook; one block a class against the reference."""
+        notes = []
+        if self._symmetric_covariance is None and self._coordinates is None and not self._separated:
+            self._symmetric_covariance = np.full(2 * self._symmetric_params.shape, np.nan)
+            notes.append(f"Saved without standard errors: more than {_COVARIANCE_LIMIT} coefficients.")
         names = [*self.feature_names, *(["Intercept"] if self.fit_intercept else [])]
         values = np.stack([self.params, self.bse, self.zvalues, self.pvalues, *np.moveaxis(
             self.conf_int(level=level), -1, 0)], axis=-1)
@@ -285,14 +289,13 @@ class SoftmaxResult:
             facts.append(("l2 penalty", f"{self.l2:g}"))
         if self.n_missing:
             facts.append(("Rows dropped", f"{self.n_missing} (missing)"))
-        notes = []
         if not self.success:
             notes.append(f"NOT A MAXIMUM: {self.message}")
         if self.l2 > 0:
             notes.append(f"Standard errors are from the penalised information; AIC and BIC count "
                          f"{self.effective_df:.4g} effective degrees of freedom.")
         unknown = [name for name, known in zip(names, ~np.all(np.isnan(self.bse), axis=0), strict=True) if not known]
-        if unknown and not self._separated:
+        if unknown and not self._separated and len(unknown) < len(names):
             notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: "
                          f"{', '.join(unknown)}.")
         return Summary("Softmax regression (multinomial logit)", facts, blocks, level, notes)
@@ -304,8 +307,13 @@ class SoftmaxResult:
 
     # ----------------------------------------------------------------------------------------------------- keeping
 
+    def drop_data(self) -> None:
+        """Let the data go; the standard errors are computed first."""
+        self._covariance()
+        self._coordinates = self._u = None
+
     def _without_data(self) -> dict[str, Any]:
-        """The state without data; standard errors are computed first, where that is possible."""
+        """The state without data; the standard errors are computed first, up to _COVARIANCE_LIMIT coefficients."""
         if self._coordinates is not None and self._symmetric_params.size <= _COVARIANCE_LIMIT:
             self._covariance()
         state = dict(self.__dict__, _coordinates=None, _u=None)
@@ -322,7 +330,7 @@ class SoftmaxResult:
         """Return the model as JSON text, and write it to `path` if one is given: whole, or not at all.
 
         It holds numbers and names only, no data and no code; `csoftmax.from_json` reads it. Floats are written with
-        all their digits.
+        all their digits. Beyond 2000 coefficients the covariance is left out unless it has been computed.
 
         Raises
         ------
@@ -339,13 +347,13 @@ class SoftmaxResult:
         document = {
             "format": FORMAT, "version": VERSION,
             "classes": labels, "feature_names": self.feature_names,
-            "reference": None if self.reference is None else labels[self._reference_index or 0],
+            "reference": self.reference,
             "response_name": self.response_name, "fit_intercept": self.fit_intercept,
             "named_features": self._named_features, "l2": self.l2,
             "params": self._symmetric_params.tolist(),
             "covariance": None if covariance is None else _nan_to_none(covariance.tolist()),
             "success": self.success, "message": self.message, "n_iter": self.n_iter,
-            "separated": self._separated, "has_offset": self._has_offset,
+            "separated": self._separated,
             "certificate": _nan_to_none(dict(vars(self.certificate))),
             "log_likelihood": self.log_likelihood, "penalized_log_likelihood": self.penalized_log_likelihood,
             "null_log_likelihood": self.null_log_likelihood, "nobs": self.nobs, "n_params": self.n_params,
@@ -366,26 +374,40 @@ def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
         key: np.nan if value is None else value for key, value in document["certificate"].items()
     }
     classes, names = list(document["classes"]), list(document["feature_names"])
-    params = np.array(document["params"], dtype=np.float64)
+    params = np.array(document["params"], dtype=np.float64).reshape(len(classes), -1)
     if params.shape != (len(classes), len(names) + document["fit_intercept"]):
         raise ValueError(f"params has shape {params.shape} for {len(classes)} classes and {len(names)} features")
     if document["reference"] is not None and document["reference"] not in classes:
         raise ValueError(f"reference is {document['reference']!r}, none of the classes")
     if covariance is not None:
         covariance = np.array(covariance, dtype=np.float64)
+        if not params.size:
+            covariance = covariance.reshape(2 * params.shape)  # JSON keeps no shape of an empty array
         if covariance.shape != 2 * params.shape:
             raise ValueError(f"covariance has shape {covariance.shape} where params has {params.shape}")
     result = SoftmaxResult(
         params=params, covariance=covariance,
-        classes=np.asarray(document["classes"]),
+        classes=_label_array(classes),
         certificate=Certificate(**certificate),
         **{key: document[key] for key in (
             "fit_intercept", "feature_names", "named_features", "reference", "success", "message", "n_iter",
             "log_likelihood", "penalized_log_likelihood", "null_log_likelihood", "nobs", "n_params", "l2",
-            "response_name", "separated", "has_offset", "n_coordinates")})
+            "response_name", "separated", "n_coordinates")})
     result.n_missing = document["n_missing"]
     result.design = design
     return result
+
+
+def _label_array(labels: list[Any]) -> NDArray[Any]:
+    """Return labels as an array of their own kind: bools, ints, floats, text, or objects where they are of several."""
+    kinds = {type(label) for label in labels}
+    if len(kinds) == 1 and kinds <= {bool, float, str}:
+        return np.array(labels)
+    if kinds == {int}:
+        return np.array(labels, dtype=np.uint64 if max(labels) > np.iinfo(np.int64).max else np.int64)
+    array = np.empty(len(labels), dtype=object)
+    array[:] = labels
+    return array
 
 
 def _nan_to_none(value: Any) -> Any:

@@ -19,12 +19,9 @@ from csoftmax._threads import map_blocks, row_blocks
 Array = NDArray[np.float64]
 RowVerb = Literal["log_likelihood", "residual", "probability", "log_probability", "logit_range", "logit_squares"]
 
-# the kernels' numbers for what row_results can write, and those of them that write one number a row
+# the kernels' numbers for what row_results can write
 _ROW_VERBS = {"log_likelihood": 0, "residual": 1, "probability": 2, "log_probability": 3, "logit_range": 4,
               "logit_squares": 5}
-_ONE_COLUMN = ("log_likelihood", "logit_range", "logit_squares")
-# beyond this many samples, or this large a number, a 32-bit code or index would wrap
-_MAX_CLASSES = np.iinfo(np.int32).max
 
 
 class DenseSamples:
@@ -158,14 +155,16 @@ class DenseSamples:
             return part
 
         pairs = np.zeros((len(first), p, p))
-        for part in map_blocks(block, self._blocks(), self.n_threads):
+        # each thread holds two results beside the sum: as many threads as fit in 256 MB, at least one
+        n_threads = max(1, min(self.n_threads, (1 << 28) // (16 * pairs.size + 1)))
+        for part in map_blocks(block, self._blocks(), n_threads):
             pairs += part
         hessian = np.zeros((n_classes, p, n_classes, p))
         hessian[first, :, second, :] = pairs
         hessian[second, :, first, :] = pairs
         # H[i, i] = -sum_{k != i} H[i, k]: the rows of softmax's Jacobian sum to 0
         diagonal = np.arange(n_classes)
-        hessian[diagonal, :, diagonal, :] = -hessian.sum(axis=2).reshape(n_classes, p, p)
+        hessian[diagonal, :, diagonal, :] = -hessian.sum(axis=2)
         return hessian
 
     def gram(self) -> Array:
@@ -212,11 +211,13 @@ class DenseSamples:
                             offset, out)
 
     def column_totals(self) -> tuple[Array, Array, Array]:
-        """Return each column's weighted sum, minimum and maximum."""
+        """Return each column's sum weighted by mass, and its minimum and maximum over the rows that have any."""
+        mass = self.mass()
+
         def block(start: int, stop: int) -> Array:
             part = np.empty((3, self.n_features))
-            kernels.column_totals(contiguous_rows(self.X, start, stop),
-                                  None if self.weights is None else _float64_rows(self.weights, start, stop), part)
+            kernels.column_totals(contiguous_rows(self.X, start, stop), None if mass is None else mass[start:stop],
+                                  part)
             return part
 
         total = np.zeros(self.n_features)
@@ -245,12 +246,18 @@ class DenseSamples:
         if self.counts is None:
             return self.weights
         if self._mass is None:
-            self._mass = np.empty(self.n_samples)
+            mass = np.empty(self.n_samples)
             for start, stop in row_blocks(self.n_samples, self.n_classes):
-                self._mass[start:stop] = _float64_rows(self.counts, start, stop).sum(axis=1)
+                mass[start:stop] = _float64_rows(self.counts, start, stop).sum(axis=1)
             if self.weights is not None:
-                self._mass *= self.weights
+                mass *= self.weights
+            self._mass = mass  # whole, or not at all: another thread may be reading
         return self._mass
+
+    def total_mass(self) -> float:
+        """Return the sum of the rows' mass."""
+        mass = self.mass()
+        return float(self.n_samples if mass is None else mass.sum())
 
     # ------------------------------------------------------------------------------------------ changes of view
 
@@ -272,17 +279,22 @@ class DenseSamples:
         numbers, and the model is the same model in other units.
         """
         total, low, high = totals
-        weight = float(self.n_samples if self.weights is None else self.weights.sum())
         with np.errstate(over="ignore", invalid="ignore"):
-            center = np.clip(np.nan_to_num(total / weight), low, high) if self.fit_intercept else np.zeros(len(low))
+            center = np.zeros(len(low))
+            if self.fit_intercept:
+                center = np.clip(np.nan_to_num(total / self.total_mass()), low, high)
             reach = np.maximum(high - center, center - low)
             exponent = np.frexp(reach)[1]
             if self.fit_intercept:
                 unit = np.ldexp(1.0, exponent - 8)
                 center = np.where(low == high, low, np.where(unit > 0, np.round(center / unit) * unit, center))
-        reach = np.maximum(high - center, center - low)
+        with np.errstate(over="ignore"):
+            reach = np.maximum(high - center, center - low)
+        if not np.isfinite(reach).all():
+            raise ValueError(f"X's column {int(np.argmin(np.isfinite(reach)))} spans more than a float64 can hold; "
+                             f"change its unit")
         exponent = np.frexp(reach)[1]
-        scale = np.where(reach > 0, np.ldexp(1.0, np.clip(-exponent, -1022, 1022)), 1.0)
+        scale = np.where(reach > 0, np.ldexp(1.0, np.clip(-exponent, -1000, 250)), 1.0)
         return self.replace(shift=center, scale=scale)
 
 

@@ -455,20 +455,28 @@ cdef void log_probabilities(double *a, double *work, Py_ssize_t n_rows, const La
 
 cdef void product_residuals(double *p, const double *u, Py_ssize_t n_rows, const Layout *s,
                             const Work *w) noexcept nogil:
-    # p[k, r] <- -mass[r] p[k, r] (u[k, r] - sum_i p[i, r] u[i, r]): the residual's change along the logits u
+    # p[k, r] <- -mass[r] p[k, r] (v[k, r] - sum_i p[i, r] v[i, r]), v[k, r] = u[k, r] - u[top, r]: the residual's
+    # change along the logits u. Without the shift the row of a class of probability near 1 loses its digits: at a lead
+    # of 35 it was wrong by 14%.
     cdef Py_ssize_t r, k, ld = s.rows
-    cdef vec mean, mass
+    cdef vec mean, mass, most, top
     cdef double *row
     cdef const double *u_row
     for r in range(n_rows // VEC_LANES):
         row = p + r * VEC_LANES
         u_row = u + r * VEC_LANES
+        most = vload(row)
+        for k in range(1, s.n_classes):
+            most = vmax(vload(row + k * ld), most)
+        top = vload(u_row)
+        for k in range(1, s.n_classes):
+            top = vblend_equal(vload(row + k * ld), most, vload(u_row + k * ld), top)
         mean = vset(0.0)
         for k in range(s.n_classes):
-            mean = mean + vload(row + k * ld) * vload(u_row + k * ld)
+            mean = mean + vload(row + k * ld) * (vload(u_row + k * ld) - top)
         mass = vset(0.0) - vload(w.mass + r * VEC_LANES)
         for k in range(s.n_classes):
-            vstore(row + k * ld, mass * vload(row + k * ld) * (vload(u_row + k * ld) - mean))
+            vstore(row + k * ld, mass * vload(row + k * ld) * ((vload(u_row + k * ld) - top) - mean))
 
 
 cdef void logit_norms(const double *a, Py_ssize_t n_rows, const Layout *s, double *out, bint ranges) noexcept nogil:
@@ -741,7 +749,7 @@ def gram(const real[:, ::1] X, const double[::1] shift, const double[::1] scale,
 
 
 def column_totals(const real[:, ::1] X, const double[::1] weights, double[:, ::1] out):
-    """Write each column's weighted sum, minimum and maximum to the rows of `out`; nan and infinity show in the sum."""
+    """Write to the rows of `out` each column's weighted sum, its minimum and maximum over rows of positive weight."""
     cdef Py_ssize_t n = X.shape[0], d = X.shape[1], r, i
     cdef double w, x
     with nogil:
@@ -751,6 +759,8 @@ def column_totals(const real[:, ::1] X, const double[::1] weights, double[:, ::1
             out[2, i] = -INFINITY
         for r in range(n):
             w = 1.0 if weights is None else weights[r]
+            if w == 0.0:
+                continue
             for i in range(d):
                 x = X[r, i]
                 out[0, i] += w * x

@@ -450,3 +450,21 @@ def test_checking_and_encoding_make_no_copy_of_X():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * n + 3e6  # X is 16 MB, the codes 0.8 MB
+
+
+def test_masks_are_refused_wherever_they_stand():
+    X, y = np.arange(6.0).reshape(6, 1), np.array([0, 1, 0, 1, 0, 1])
+    masked = np.ma.masked_array(np.ones(6), mask=[1, 0, 0, 0, 0, 0])
+    counts = np.ma.masked_array(np.ones((6, 2)), mask=np.eye(6, 2))
+    for name, options in [("sample_weight", {"sample_weight": masked}), ("offset", {"offset": counts})]:
+        with pytest.raises(ValueError, match=f"{name} is a masked array with masked entries"):
+            encode(X, y, **options)
+    with pytest.raises(ValueError, match="y is a masked array with masked entries"):
+        encode(X, counts)
+
+
+def test_columns_of_one_name_are_refused():
+    pd = pytest.importorskip("pandas")
+    for names in (["a", "a"], [1, "1"]):
+        with pytest.raises(ValueError, match=f"X has more than one column named '{names[0]}'"):
+            encode(pd.DataFrame(np.eye(4)[:, :2], columns=names), [0, 1, 0, 1])

@@ -439,7 +439,8 @@ def test_information_criteria_follow_from_the_log_likelihood(name):
     assert r.raw["bic"] == pytest.approx(-2 * r.loglik + k * math.log(r.total_weight), rel=4 * ref.EPS, abs=0)
     # the null model's probabilities are the classes' shares
     counts = np.bincount(r.y, r.weights, minlength=len(r.classes))
-    assert r.raw["null_loglik"] == pytest.approx((counts * np.log(counts / counts.sum())).sum(), rel=16 * ref.EPS, abs=0)
+    shares = (counts * np.log(counts / counts.sum())).sum()
+    assert r.raw["null_loglik"] == pytest.approx(shares, rel=16 * ref.EPS, abs=0)
 
 
 @pytest.mark.parametrize("name", rio.names("ridge"))
@@ -477,7 +478,8 @@ def test_jeffreys_references_have_the_files_penalised_log_likelihood(name):
     M = information(r)
     # 1e-11: the file's numbers are good to 13 digits, and the determinant's condition is that of the information
     assert float(ref.log_likelihood(*args(r))) == pytest.approx(r.loglik, rel=1e-11, abs=0)
-    assert float(ref.log_likelihood(*args(r))) + np.linalg.slogdet(M)[1] / 2 == pytest.approx(r.objective, rel=1e-11, abs=0)
+    penalised = float(ref.log_likelihood(*args(r))) + np.linalg.slogdet(M)[1] / 2
+    assert penalised == pytest.approx(r.objective, rel=1e-11, abs=0)
     np.testing.assert_allclose(np.sqrt(np.diag(inverse(M))).reshape(len(r.classes) - 1, -1), r.se[1:], rtol=1e-8)
 
 

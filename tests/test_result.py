@@ -197,3 +197,31 @@ def test_a_failed_write_leaves_the_old_file_as_it_was(tmp_path, result):
     with pytest.raises(TypeError, match="JSON holds strings, numbers and bools"):
         result.to_json(path)
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_json_keeps_large_and_mixed_labels(tmp_path):
+    X = np.arange(12.0).reshape(-1, 1) % 5
+    for labels in (np.array([2**63 + 1, 2**63 + 2] * 6, dtype=np.uint64), [2**63 + 1, 2**63 + 2] * 6):
+        result = cs.fit(X, labels, reference=2**63 + 2)
+        result.to_json(tmp_path / "m.json")
+        read = cs.from_json(tmp_path / "m.json")
+        assert read.classes.tolist() == [2**63 + 1, 2**63 + 2] and read.reference == 2**63 + 2
+        np.testing.assert_array_equal(read.coef, result.coef)
+
+
+def test_a_model_without_any_parameter_has_a_summary_and_a_file(tmp_path):
+    result = cs.fit(np.empty((4, 0)), [0, 1, 0, 1], fit_intercept=False)
+    assert "y=0" in str(result.summary())
+    result.to_json(tmp_path / "m.json")
+    np.testing.assert_array_equal(cs.from_json(tmp_path / "m.json").predict_proba(np.empty((1, 0))), [[0.5, 0.5]])
+
+
+def test_a_large_model_saved_without_its_covariance_says_so():
+    rng = np.random.default_rng(0)
+    result = cs.fit(rng.standard_normal((300, 70)), np.arange(300) % 30, l2=1.0)
+    saved = pickle.loads(pickle.dumps(result))
+    assert "Saved without standard errors: more than 2000 coefficients" in str(saved.summary())
+    with pytest.raises(ValueError, match="saved with it up to 2000 coefficients, and here there are 2130"):
+        pickle.loads(pickle.dumps(result)).bse  # noqa: B018
+    result.drop_data()
+    assert np.isfinite(result.bse).all()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import csoftmax as cs
-from csoftmax import _threads
+from csoftmax import _threads, samples
 from csoftmax._threads import check_n_threads, default_n_threads, map_blocks, row_blocks
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -256,3 +256,12 @@ def test_a_loky_worker_computes_the_same_and_takes_its_share_of_the_threads(monk
     assert results[0] == want
     # loky tells its workers by OMP_NUM_THREADS: CPUs divided by workers, at least 1
     assert results[1] == max(joblib.cpu_count() // 2, 1)
+
+
+def test_the_mass_of_counts_is_whole_whenever_another_thread_reads_it():
+    counts = np.random.default_rng(0).integers(0, 5, (400_000, 3)).astype(float)
+    for _ in range(5):
+        shared = samples.DenseSamples(np.zeros((len(counts), 1)), 3, counts=counts)
+        with ThreadPoolExecutor(4) as pool:
+            totals = list(pool.map(lambda _, s=shared: s.mass().sum(), range(8)))
+        assert totals == [counts.sum()] * 8

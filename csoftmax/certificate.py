@@ -1,0 +1,238 @@
+"""The certificate: what proves that a maximum was reached, and the Newton steps that lead there.
+
+`maximize` stands on it. It stands on `metric`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+from scipy.sparse.linalg import LinearOperator, cg
+
+from csoftmax.metric import MetricCoordinates
+from csoftmax.samples import Array
+
+# The logit range of one Newton step at which a fit is certified.
+CERTIFIED_RANGE = 1e-6
+# Scaled gradient below which Newton steps are tried.
+NEAR = 1e-3
+# The Newton step is by a formed Hessian up to this many coordinates and this many times the cost of a gradient;
+# beyond that by conjugate gradients, which take about that many products.
+_DENSE_LIMIT = 3000
+_DENSE_COST = 100.0
+_MAX_PRODUCTS = 1000
+# Newton steps at the most, and the patience that goes with a maximum that is known to exist.
+_MAX_POLISH = 300
+PATIENT = 200
+# h(1) = (exp(-rho) + rho - 1) / rho^2 at rho = 1; see Certificate's notes.
+_H1 = float(np.exp(-1.0))
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What proves that the maximum was reached.
+
+    Attributes
+    ----------
+    gradient_norm : float
+        Of the mean penalised log-likelihood, in the metric: free of the units of X.
+    newton_range : float
+        r, the largest range over classes of any row's change of logits under one more Newton step; nan where the
+        gradient is too large for it to be looked at.
+    newton_decrement : float
+        lambda = sqrt(g' H^-1 g) of the summed loss: about lambda^2 / 2 is still to gain.
+    gap_bound : float
+        A bound on the penalised log-likelihood still to gain; nan where it is not proved (see Notes), as where the
+        Hessian is too large to be formed.
+    condition_number : float
+        Of the Hessian in the metric's coordinates; estimated where it was not formed.
+    holds : bool
+        newton_range <= 1e-6 and gradient_norm <= tol.
+
+    Notes
+    -----
+    Along a direction whose logits have the range rho on every row the loss's third derivative is at most rho times
+    the second (the third central moment of a variable is at most its range times its variance), so with
+    h(rho) = (exp(-rho) + rho - 1) / rho^2, decreasing,
+
+        loss(theta + v) >= loss(theta) + g'v + h(rho(v)) v'Hv.
+
+    Let K be such that rho(v) <= K |v|_H. If K lambda < h(1), no minimiser lies where rho > 1: on the ray to it the
+    point with rho = 1 would have loss <= loss(theta), hence |v|_H <= lambda / h(1) and rho <= K lambda / h(1) < 1.
+    Within rho <= 1 the right side is at least -lambda^2 / (4 h(1)), so
+
+        loss(theta) - min loss <= lambda^2 / (4 h(1)) = 0.68 lambda^2.
+
+    K^2 <= 2 max_j x~_j' P^-1 x~_j / mu with mu the smallest eigenvalue of H in the metric P. Where H is that of a point
+    from which the logits have moved by at most rho, lambda^2 and K^2 are taken times exp(rho). Rounding of the loss
+    itself (about 1e-16 times its size) comes on top.
+    """
+
+    gradient_norm: float
+    newton_range: float
+    newton_decrement: float
+    gap_bound: float
+    condition_number: float
+    holds: bool
+
+
+class MeanLoss:
+    """The mean loss in the metric's coordinates; remembers the last point, which methods ask for in parts."""
+
+    def __init__(self, coordinates: MetricCoordinates) -> None:
+        self.coordinates = coordinates
+        self._point: Array | None = None
+        self._value: tuple[float, Array] = (np.nan, np.empty(0))
+
+    def both(self, u: Array) -> tuple[float, Array]:
+        if self._point is None or not np.array_equal(u, self._point):
+            self._value = self.coordinates.loss_and_gradient(u)
+            self._point = u.copy()
+        return self._value
+
+    def loss(self, u: Array) -> float:
+        return self.both(u)[0]
+
+    def gradient(self, u: Array) -> Array:
+        return self.both(u)[1].copy()
+
+
+def hessian_cost(coordinates: MetricCoordinates) -> float:
+    """The cost of a Hessian in gradients: n p^2 C^2 / 2 multiplications over 4 n p C."""
+    n_classes, p = coordinates.objective.samples.params_shape
+    return n_classes * p / 8.0
+
+
+class NewtonSteps:
+    """Newton steps -H^-1 g with the Hessian at one point, formed, or by its products alone.
+
+    Attributes
+    ----------
+    smallest, condition : float
+        Smallest eigenvalue, and the ratio of the largest to it; estimates without a formed Hessian.
+    moved : float
+        The sum of logit ranges by which the point has moved since the Hessian was formed.
+    """
+
+    def __init__(self, coordinates: MetricCoordinates, u: Array, form: bool) -> None:
+        self.coordinates = coordinates
+        self.u = u
+        self.formed = form
+        self.moved = 0.0
+        self._squared_reach: float | None = None
+        if form:
+            self._values, self._vectors = linalg.eigh(coordinates.hessian(u))
+            self.smallest, largest = float(self._values[0]), float(self._values[-1])
+        else:
+            self._operator = LinearOperator(2 * (len(u),), matvec=lambda v: coordinates.hessian_product(u, v),
+                                            dtype=np.float64)
+            self.smallest, largest = self._smallest_by_products(), 1.0
+        self.condition = largest / self.smallest if self.smallest > 0 else np.inf
+
+    def _smallest_by_products(self) -> float:
+        # A random right side has a part along a flat direction too, and is then not to be solved for (Lanczos
+        # iterations can miss a flat direction: they stop at an eigenvalue well above it). The solution lies mostly
+        # along the smallest eigenvalues, so its Rayleigh quotient is next to the smallest.
+        b = np.random.default_rng(0).standard_normal(len(self.u))
+        x, failed = cg(self._operator, b, rtol=1e-3, maxiter=_MAX_PRODUCTS)
+        return 0.0 if failed else float(x @ b) / float(x @ x)
+
+    @property
+    def positive_definite(self) -> bool:
+        """Whether no direction is flat, up to rounding: along a flat one a step tells nothing."""
+        return bool(self.condition < 1.0 / (len(self.u) * np.finfo(float).eps))
+
+    def squared_reach(self) -> float:
+        """Return the bound on K^2 of `Certificate`'s notes."""
+        if self._squared_reach is None:
+            leverage = self.coordinates.largest_leverage
+            self._squared_reach = 2.0 * leverage / (self.smallest * self.coordinates.total_mass)
+        return self._squared_reach
+
+    def step(self, gradient: Array) -> Array:
+        """Return -H^-1 gradient; nan where conjugate gradients do not find it."""
+        if self.formed:
+            return -self._vectors @ ((self._vectors.T @ gradient) / self._values)
+        # What is left of the residual could move a logit by its norm times sqrt(2 leverage) / smallest: a tenth of the
+        # range that is certified, unless that is below rounding.
+        reach = float(np.sqrt(2.0 * self.coordinates.largest_leverage))
+        residual = max(0.1 * CERTIFIED_RANGE * self.smallest / reach, 1e-10 * float(np.linalg.norm(gradient)))
+        step, failed = cg(self._operator, -gradient, rtol=0.0, atol=residual, maxiter=_MAX_PRODUCTS)
+        return np.full_like(step, np.nan) if failed else step
+
+
+def certify(coordinates: MetricCoordinates, params: Array, tol: float) -> Certificate:
+    """Return the certificate of any parameters of shape (n_classes, p), in the units of X."""
+    u = coordinates.coordinates(params)
+    newton = NewtonSteps(coordinates, u, form=True)
+    return _certificate(newton, coordinates.loss_and_gradient(u)[1], tol)[0]
+
+
+def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool,
+           patience: int = 3) -> tuple[Array, float, Certificate]:
+    """Take Newton steps while they shrink; return the best point, the mean loss and the certificate there.
+
+    Parameters
+    ----------
+    loss : MeanLoss
+    u : ndarray of shape (n_coordinates,)
+    tol : float
+    may_step : bool
+        False looks at the point without leaving it.
+    form : bool
+        Form the Hessian even where it is dear.
+    patience : int
+        Steps in all that may fail to halve the logit range. A maximum that exists is worth `PATIENT`: while the logits
+        are far from it a Newton step moves them by about 1.
+    """
+    coordinates = loss.coordinates
+    value, gradient = loss.both(u)
+    if not u.size:
+        return u, value, Certificate(0.0, 0.0, 0.0, 0.0, 1.0, True)
+    norm = float(np.linalg.norm(gradient))
+    unknown = Certificate(norm, np.nan, np.nan, np.nan, np.nan, False)
+    if norm > (NEAR if may_step else tol):
+        return u, value, unknown
+    form = len(u) <= _DENSE_LIMIT and (form or hessian_cost(coordinates) <= _DENSE_COST)
+    newton: NewtonSteps | None = None
+    certificate = unknown
+    stalled, smallest_range, held = 0, np.inf, False
+    for _ in range(_MAX_POLISH):
+        if newton is None:
+            newton = NewtonSteps(coordinates, u, form)
+        certificate, step = _certificate(newton, gradient, tol)
+        newton_range = certificate.newton_range
+        if not newton.positive_definite or not np.isfinite(newton_range):
+            break
+        stalled += not newton_range <= 0.5 * smallest_range
+        if not may_step or stalled >= patience or (certificate.holds and (held or stalled or newton_range <= 1e-10)):
+            break  # steps that do not shrink: rounding error is reached, or there is no maximum
+        held, smallest_range = certificate.holds, min(smallest_range, newton_range)
+        trial = u + step / max(1.0, newton_range)
+        new_value, new_gradient = loss.both(trial)
+        new_norm = float(np.linalg.norm(new_gradient))
+        if not (new_norm < norm or new_value < value):
+            break
+        u, value, gradient, norm = trial, new_value, new_gradient, new_norm
+        # Over a change of logits of range rho each eigenvalue of the Hessian changes by at most the factor exp(rho):
+        # while that is next to 1 the Hessian serves again.
+        newton.moved += newton_range
+        if newton.moved > 1e-3:
+            newton = None
+    return u, value, certificate
+
+
+def _certificate(newton: NewtonSteps, gradient: Array, tol: float) -> tuple[Certificate, Array]:
+    """Return the certificate of the point with that gradient, and the Newton step from it."""
+    coordinates = newton.coordinates
+    step = newton.step(gradient) if newton.positive_definite else np.full_like(gradient, np.nan)
+    norm, newton_range = float(np.linalg.norm(gradient)), coordinates.logit_range(step)
+    squared_decrement = max(-float(gradient @ step), 0.0) * coordinates.total_mass * np.exp(newton.moved)
+    bound = np.nan
+    if newton.formed and newton.positive_definite \
+            and newton.squared_reach() * np.exp(newton.moved) * squared_decrement < _H1 * _H1:
+        bound = squared_decrement / (4.0 * _H1)
+    holds = newton_range <= CERTIFIED_RANGE and norm <= tol
+    return Certificate(norm, newton_range, float(np.sqrt(squared_decrement)), bound, newton.condition, holds), step
