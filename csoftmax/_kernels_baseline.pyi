@@ -12,12 +12,12 @@ _Optional = NDArray[np.float64] | None
 LANES: int
 
 def log_likelihood_and_gradient(
-    X: _Real, shift: _Optional, scale: _Optional, params: _Array, intercept: bool, codes: NDArray[np.int32] | None,
+    X: _Real, shift: _Optional, scale: _Optional, params: _Array, intercept: bool, codes: NDArray[Any] | None,
     counts: _Optional, weights: _Optional, offset: _Optional, gradient: _Optional,
 ) -> float: ...
 def row_results(
     what: int, X: _Real, shift: _Optional, scale: _Optional, params: _Array, intercept: bool,
-    codes: NDArray[np.int32] | None, counts: _Optional, weights: _Optional, offset: _Optional, out: _Array,
+    codes: NDArray[Any] | None, counts: _Optional, weights: _Optional, offset: _Optional, out: _Array,
 ) -> None: ...
 def hessian_product(
     X: _Real, shift: _Optional, scale: _Optional, params: _Array, direction: _Array, intercept: bool,

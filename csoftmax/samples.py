@@ -38,7 +38,7 @@ class DenseSamples:
         block of rows at a time.
     n_classes : int
     codes : ndarray of shape (n_samples,), integer, or None
-        Labels as 0..n_classes-1. A code outside makes every sum nan (int32) or raises (other integers).
+        Labels as 0..n_classes-1. A code outside makes every sum nan (int32, int64) or raises (other integers).
     counts : ndarray of shape (n_samples, n_classes) or None
         Counts or soft labels instead of codes.
     weights : ndarray of shape (n_samples,) or None
@@ -84,14 +84,15 @@ class DenseSamples:
         """X's block as the kernel takes it, with the shift and scale."""
         return contiguous_rows(self.X, start, stop), self.shift, self.scale
 
-    def _labels(self, start: int, stop: int) -> tuple[NDArray[np.int32] | None, Array | None]:
+    def _labels(self, start: int, stop: int) -> tuple[NDArray[Any] | None, Array | None]:
         if self.counts is not None:
             return None, _float64_rows(self.counts, start, stop)
         if self.codes is None:
             return None, None
         codes = self.codes[start:stop]
-        if codes.dtype != np.int32:
-            check_codes(codes, self.n_classes, start)
+        if codes.dtype == np.int64 or codes.dtype == np.int32:
+            return np.ascontiguousarray(codes), None
+        check_codes(codes, self.n_classes, start)
         return np.ascontiguousarray(codes, dtype=np.int32), None
 
     def _extras(self, start: int, stop: int) -> tuple[Array | None, Array | None]:

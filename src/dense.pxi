@@ -78,21 +78,28 @@ cdef struct Extras:
     # what stands beside a chunk of X, each NULL where absent
     const double *shift    # (d,)
     const double *scale    # (d,)
-    const int *codes       # (n,)
+    const int *codes       # (n,), or
+    const long long *long_codes
     const double *counts   # (n, C)
     const double *weights  # (n,)
     const double *offset   # (n, C)
 
 
-cdef Extras make_extras(Py_ssize_t n, const double[::1] shift, const double[::1] scale, const int[::1] codes,
+cdef Extras make_extras(Py_ssize_t n, const double[::1] shift, const double[::1] scale, object codes,
                         const double[:, ::1] counts, const double[::1] weights, const double[:, ::1] offset):
-    cdef Extras e = Extras(NULL, NULL, NULL, NULL, NULL, NULL)
+    cdef Extras e = Extras(NULL, NULL, NULL, NULL, NULL, NULL, NULL)
+    cdef const int[::1] short_view
+    cdef const long long[::1] long_view
     if shift is not None and shift.shape[0] > 0:
         e.shift = &shift[0]
         e.scale = &scale[0]
     if n > 0:
-        if codes is not None:
-            e.codes = &codes[0]
+        if codes is not None and codes.itemsize == 8:
+            long_view = codes
+            e.long_codes = &long_view[0]
+        elif codes is not None:
+            short_view = codes
+            e.codes = &short_view[0]
         if counts is not None:
             e.counts = &counts[0, 0]
         if weights is not None:
@@ -498,8 +505,8 @@ cdef void logit_norms(const double *a, Py_ssize_t n_rows, const Layout *s, doubl
 
 # ------------------------------------------------------------------------------------------- the functions
 #
-# Shapes: X (n, d); params, gradient, direction, product (C, p) with rows [w_k, b_k]; codes (n,); counts and offset
-# (n, C); weights (n,); shift and scale (d,). What is absent is None.
+# Shapes: X (n, d); params, gradient, direction, product (C, p) with rows [w_k, b_k]; codes (n,), int32 or int64;
+# counts and offset (n, C); weights (n,); shift and scale (d,). What is absent is None.
 
 cdef const double *load_logits(const real *x, Py_ssize_t n, Py_ssize_t start, const Layout *s, const Extras *e,
                                const Work *w, Py_ssize_t *n_rows) noexcept nogil:
@@ -541,7 +548,7 @@ cdef vec residuals(Py_ssize_t start, Py_ssize_t n_rows, const Layout *s, const E
     load_mass(start, n_rows, s, e, w, False)
     if e.counts == NULL:
         for r in range(n_rows):
-            w.labels[r] = e.codes[start + r]
+            w.labels[r] = e.codes[start + r] if e.codes != NULL else <double> e.long_codes[start + r]
         for r in range(n_rows, round_up(n_rows, 8)):
             w.labels[r] = 0.0
         return label_residuals(w.a, round_up(n_rows, 8), s, w)
@@ -555,7 +562,7 @@ cdef vec residuals(Py_ssize_t start, Py_ssize_t n_rows, const Layout *s, const E
 
 
 def log_likelihood_and_gradient(const real[:, ::1] X, const double[::1] shift, const double[::1] scale,
-                                const double[:, ::1] params, bint intercept, const int[::1] codes,
+                                const double[:, ::1] params, bint intercept, object codes,
                                 const double[:, ::1] counts, const double[::1] weights,
                                 const double[:, ::1] offset, double[:, ::1] gradient):
     """Return the log-likelihood of these rows; write its gradient to `gradient` unless that is None."""
@@ -588,7 +595,7 @@ def log_likelihood_and_gradient(const real[:, ::1] X, const double[::1] shift, c
 
 
 def row_results(int what, const real[:, ::1] X, const double[::1] shift, const double[::1] scale,
-                const double[:, ::1] params, bint intercept, const int[::1] codes,
+                const double[:, ::1] params, bint intercept, object codes,
                 const double[:, ::1] counts, const double[::1] weights,
                 const double[:, ::1] offset, double[:, ::1] out):
     """Write to `out` what each row has.

@@ -612,9 +612,9 @@ def test_layouts_of_counts_weights_and_offset_give_the_same_bits(function):
 @every_function
 @pytest.mark.parametrize("counts", [False, True], ids=["codes", "counts"])
 def test_results_are_bit_identical_for_every_number_of_threads(function, counts):
-    # 3 000 rows of 40 + 9 numbers are three row blocks, the last one short
-    p = moderate(counts, n=3000, d=40, C=9)
-    assert len(_threads.row_blocks(3000, 49)) == 3
+    # 6 000 rows of 40 + 9 numbers are three row blocks, the last one short
+    p = moderate(counts, n=6000, d=40, C=9)
+    assert len(_threads.row_blocks(6000, 49)) == 3
     one = flat(function(*p.args, **p.extras, n_threads=1))
     for n_threads in (2, 3):
         np.testing.assert_array_equal(flat(function(*p.args, **p.extras, n_threads=n_threads)), one)
@@ -624,7 +624,7 @@ def test_results_are_bit_identical_for_every_number_of_threads(function, counts)
 
 
 def test_several_row_blocks_agree_with_the_oracle():
-    p = moderate(n=3000, d=40, C=9, scale=0.2)
+    p = moderate(n=6000, d=40, C=9, scale=0.2)
     assert abs(cs.log_likelihood(*p.args, **p.extras) - ref.log_likelihood(*p.oracle)) <= (
         ref.log_likelihood_tolerance(*p.oracle))
     assert distance(joined(cs.gradient(*p.args, **p.extras)), ref.gradient(*p.oracle)) <= (
@@ -703,7 +703,7 @@ def test_row_blocks_of_a_broadcast_array_are_loaded_one_at_a_time():
 def test_row_blocks_count_in_whole_numbers_of_any_size():
     # 2^33 rows; only starts and stops are made, 2^16 of them
     blocks = _threads.row_blocks(2**33, 1)
-    assert blocks[-1] == (2**33 - 2**16, 2**33)
+    assert blocks[-1] == (2**33 - 2**17, 2**33)
     X = np.broadcast_to(np.float32(2.0), (2**33, 3))
     assert contiguous_rows(X, 2**33 - 2, 2**33).tolist() == [[2.0] * 3] * 2
 
