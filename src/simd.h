@@ -1,4 +1,4 @@
-/* Vectors of doubles in the compiler's own vector type, and exp on them.
+/* Vectors of doubles in the compiler's own vector type, and exp and log on them.
  *
  *     exp(x) = 2^n exp(r),  n = round(x / ln 2),  r = x - n ln 2,  |r| <= ln(2) / 2
  *     exp(r) = 1 + (r + r^2 q(r)),  q of degree 10 (Chebyshev fit of (exp(r) - 1 - r) / r^2)
