@@ -129,6 +129,17 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
                    may_step)
 
 
+def _lifted(hessian: Array) -> Array:
+    """Return the Hessian (eigenvalues in [0, 1], in place) with 1e-12 added to each eigenvalue.
+
+    Where samples are separated some are 0 up to rounding, of either sign, and on such a matrix scipy's subproblem can
+    iterate for ever in what it takes for the hard case. No fit notices: the Newton steps at its end use the Hessian
+    itself.
+    """
+    hessian[np.diag_indices_from(hessian)] += 1e-12
+    return hessian
+
+
 class _Stopper:
     """The callback: stops a method where the gradient is small enough, and passes the state on."""
 
@@ -174,8 +185,10 @@ def _minimize(method: str, loss: MeanLoss, u: Array, tol: float, max_iter: int, 
         derivatives["hessp"] = loss.coordinates.hessian_product
     else:
         options.update(gtol=0.1 * tol, initial_trust_radius=10.0, max_trust_radius=1e10)
-        key = "hess" if method == "trust-exact" else "hessp"
-        derivatives[key] = getattr(loss.coordinates, "hessian" if key == "hess" else "hessian_product")
+        if method == "trust-exact":
+            derivatives["hess"] = lambda u: _lifted(loss.coordinates.hessian(u))
+        else:
+            derivatives["hessp"] = loss.coordinates.hessian_product
     with np.errstate(all="ignore"):  # on separated samples trust-krylov overflows on its way; the certificate tells
         return minimize(loss.loss, u, jac=loss.gradient, method=method, callback=stopper, options=options,
                         **derivatives)
