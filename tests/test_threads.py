@@ -87,7 +87,7 @@ def test_an_exception_in_a_block_propagates_and_the_next_call_works(n_threads):
 
     with pytest.raises(RuntimeError, match="block 3"):
         list(map_blocks(work, [(10 * i, 10 * i + 10) for i in range(1000)], n_threads))
-    assert len(begun) <= 4 + 2 * n_threads  # what was waiting is cancelled
+    assert len(begun) <= 4 + 2 * n_threads  # no more are handed out
     assert list(map_blocks(lambda start, stop: start, BLOCKS, n_threads)) == [start for start, _ in BLOCKS]
 
 
