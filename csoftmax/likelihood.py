@@ -14,12 +14,13 @@ sample_weight or offset is named. Parameters that are not finite give nan.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from csoftmax._threads import check_n_threads, row_blocks
+from csoftmax._threads import BLOCK_ELEMENTS, check_n_threads, row_blocks
 from csoftmax.encoding import as_matrix, check_finite
 from csoftmax.samples import Array, DenseSamples, check_codes, contiguous_rows
 
@@ -78,7 +79,9 @@ def _prepare(X: Any, y: Any, coef: Any, intercept: Any, sample_weight: Any, offs
     n, n_features = matrix.shape
     params = _as_params(coef, intercept, n_features)
     n_classes = params.shape[0]
-    samples = DenseSamples(matrix, n_classes, fit_intercept=intercept is not None, n_threads=check_n_threads(n_threads))
+    # what fits in one block is done by the caller's thread: the environment need not be asked
+    threads = 1 if n_threads is None and n * (n_features + n_classes) <= BLOCK_ELEMENTS else check_n_threads(n_threads)
+    samples = DenseSamples(matrix, n_classes, fit_intercept=intercept is not None, n_threads=threads)
     if y is not None:
         labels = np.asarray(y)
         if labels.ndim == 1 and labels.dtype.kind in "iub" and labels.shape == (n,):
@@ -105,7 +108,8 @@ def _prepare(X: Any, y: Any, coef: Any, intercept: Any, sample_weight: Any, offs
 
 def _explain(samples: DenseSamples, params: Array, *results: Any) -> None:
     """Raise with the place of what is not finite in the data, if a result is not finite because of it."""
-    if all(np.isfinite(np.sum(result)) for result in results):
+    # x'x is finite where x is, but for entries beyond 1e154: those cost a search and no more
+    if all(math.isfinite(np.vdot(result, result)) for result in results):
         return
     if samples.codes is not None:
         check_codes(samples.codes, samples.n_classes)

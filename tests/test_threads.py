@@ -160,7 +160,7 @@ def test_a_variable_that_is_no_number_of_threads_raises_with_its_name(monkeypatc
     monkeypatch.delenv("CSOFTMAX_NUM_THREADS", raising=False)
     monkeypatch.setenv(name, text)
     with pytest.raises(ValueError, match=rf"the environment variable {name} is '{text}'; it must be a whole n"):
-        cs.log_likelihood([[1.0]], [0], [[0.0]])
+        cs.SoftmaxObjective([[1.0], [2.0]], [0, 1])
 
 
 @pytest.mark.parametrize("n_threads", [0, -1, 1.0, "2", True, [1]])
