@@ -30,6 +30,11 @@ from csoftmax.special import log_softmax, logsumexp, softmax, softmax_jacobian, 
 
 __version__ = "0.1.0"
 
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 __all__ = [
     "ConvergenceWarning",
     "SeparationWarning",

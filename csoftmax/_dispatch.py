@@ -16,8 +16,8 @@ except ImportError as error:
     raise ImportError(
         "csoftmax's compiled modules are missing: Python is importing the source folder instead of an installed "
         "csoftmax; run `python setup.py build_ext --inplace` there, or start Python from another folder after "
-        "`pip install .`"
-    ) from error
+        f"`pip install .` ({error})"
+    ) from None
 
 # x86-64 level -> the builds that run there, the best first; 0 is any other architecture
 _BUILDS = {4: ("v4", "v3", "baseline"), 3: ("v3", "baseline"), 2: ("baseline",), 0: ("baseline",)}

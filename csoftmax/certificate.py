@@ -235,4 +235,5 @@ def _certificate(newton: NewtonSteps, gradient: Array, tol: float) -> tuple[Cert
             and newton.squared_reach() * np.exp(newton.moved) * squared_decrement < _H1 * _H1:
         bound = squared_decrement / (4.0 * _H1)
     holds = newton_range <= CERTIFIED_RANGE and norm <= tol
-    return Certificate(norm, newton_range, float(np.sqrt(squared_decrement)), bound, newton.condition, holds), step
+    return Certificate(norm, newton_range, float(np.sqrt(squared_decrement)), float(bound), newton.condition,
+                       holds), step

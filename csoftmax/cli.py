@@ -82,6 +82,8 @@ class _UsageError(Exception):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        if "unrecognized arguments" in message:
+            message += "; FORMULA goes in quotes"
         raise _UsageError(f"{message} (see {self.prog} --help)")
 
 
@@ -221,7 +223,15 @@ def _make_parser() -> _Parser:
 # ---------------------------------------------------------------------------------------------------------------------
 # Saying and reading
 # ---------------------------------------------------------------------------------------------------------------------
+# what the package's messages call by Python's names, as this command line calls it
+_OPTION_NAMES = {"missing='drop'": "--missing drop", "sample_weight names": "--weights names",
+                 "max_iter=": "--max-iter ", "raise max_iter": "raise --max-iter", "(l2 > 0)": "(--l2 1)",
+                 "or l2 > 0": "or --l2 1"}
+
+
 def _say(text: str) -> None:
+    for name, option in _OPTION_NAMES.items():
+        text = text.replace(name, option)
     with contextlib.suppress(OSError):  # nobody listens to stderr
         print(f"csoftmax: {text}", file=sys.stderr, flush=True)
 

@@ -7,6 +7,7 @@ imported: a DataFrame, a Series or a Categorical is known by its attributes.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -68,10 +69,19 @@ def encode(X: Any, y: Any, *, sample_weight: Any = None, offset: Any = None, fit
         raise ValueError(f"y has {kept.sum()} class{'' if only else 'es'}{only}; softmax regression needs at least 2")
     if not kept.all():
         dropped = ", ".join(repr(label) for label in classes[~kept].tolist())
-        warnings.warn(f"y: no sample of positive weight has the class {dropped}; dropped", UserWarning, stacklevel=3)
+        warnings.warn(f"y: no sample of positive weight has the class {dropped}; dropped", UserWarning,
+                      stacklevel=outside_stacklevel())
         samples, classes = _keep_classes(samples, classes, kept)
     samples.offset = as_offset(offset, n, len(classes), kept)
     return EncodedData(samples, classes, feature_names)
+
+
+def outside_stacklevel() -> int:
+    """Return the stacklevel at which a warning of the caller points to the first line outside this package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("csoftmax."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _keep_classes(samples: DenseSamples, classes: NDArray[Any],
@@ -153,8 +163,8 @@ def _encode_counts(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
     names = list(y.columns) if hasattr(y, "columns") else None
     counts = np.asarray(y)
     if counts.ndim != 2 or counts.shape[1] < 2:
-        raise ValueError(f"y has shape {counts.shape}; labels are wanted with shape (n_samples,), counts with one "
-                         f"column for each of at least 2 classes")
+        raise ValueError(f"y has shape {counts.shape}; labels are wanted with shape (n_samples,), as y.ravel(), counts "
+                         f"with one column for each of at least 2 classes")
     if counts.dtype.kind not in "fiub":
         raise TypeError(f"y has shape {counts.shape} and dtype {counts.dtype}; counts or soft labels are numbers")
     _check_length("y", counts, n)

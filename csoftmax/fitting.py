@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax._threads import check_n_threads
-from csoftmax.encoding import encode
+from csoftmax.encoding import encode, outside_stacklevel
 from csoftmax.inference import null_log_likelihood
 from csoftmax.maximize import (
     DEFAULT_MAX_ITER,
@@ -150,7 +150,8 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: float = 0.0, l1: float = 0.0, fit_int
     if not keep_data:
         result.drop_data()
     if not maximum.success:
-        warnings.warn(message, SeparationWarning if separated else ConvergenceWarning, stacklevel=2)
+        warnings.warn(message, SeparationWarning if separated else ConvergenceWarning,
+                      stacklevel=outside_stacklevel())
     return result
 
 

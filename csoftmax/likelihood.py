@@ -4,9 +4,9 @@ Scientific code and tests stand on it. It stands on `samples`.
 Sums run over samples; signs are those of the equations: L is the log-likelihood, to be maximised.
 
     a_k(x~) = w~_k' x~,  x~ = [x; 1],  w~_k = [w_k; b_k]
-    L = sum_j w_j [ a_{y_j}(x~_j) - log sum_k exp(a_k(x~_j)) ]
-    dL_j/da_k = w_j (1{y_j = k} - softmax_k)            grad_{w~_k} L = sum_j dL_j/da_k x~_j
-    grad^2_{w~_i, w~_k} L = - sum_j w_j softmax_i (1{i = k} - softmax_k) x~_j x~_j'
+    L = sum_j m_j [ a_{y_j}(x~_j) - log sum_k exp(a_k(x~_j)) ]
+    dL_j/da_k = m_j (1{y_j = k} - softmax_k)            grad_{w~_k} L = sum_j dL_j/da_k x~_j
+    grad^2_{w~_i, w~_k} L = - sum_j m_j softmax_i (1{i = k} - softmax_k) x~_j x~_j'
 
 Shapes and dtypes are checked; values only when a result is not finite: then the first nan or infinity in X, y,
 sample_weight or offset is named. Parameters that are not finite give nan.
@@ -70,7 +70,7 @@ def _as_params(coef: Any, intercept: Any, n_features: int, names: tuple[str, str
     if last.shape != (rows.shape[0],):
         raise ValueError(f"{names[1]} has shape {last.shape}; ({rows.shape[0]},) is wanted, one for each row of "
                          f"{names[0]}")
-    return np.concatenate([rows, last[:, np.newaxis]], axis=1)
+    return np.ascontiguousarray(np.concatenate([rows, last[:, np.newaxis]], axis=1))  # Fortran rows stay so otherwise
 
 
 def _prepare(X: Any, y: Any, coef: Any, intercept: Any, sample_weight: Any, offset: Any,
@@ -123,14 +123,14 @@ def _explain(samples: DenseSamples, params: Array, *results: Any) -> None:
 def log_likelihood(X: ArrayLike, y: ArrayLike, coef: ArrayLike, intercept: ArrayLike | None = None, *,
                    sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None,
                    n_threads: int | None = None) -> float:
-    """Return L = sum_j w_j [a_{y_j}(x~_j) - log sum_k exp(a_k(x~_j))], the log-likelihood summed over samples.
+    """Return L = sum_j m_j [a_{y_j}(x~_j) - log sum_k exp(a_k(x~_j))], the log-likelihood summed over samples.
 
     PARAMETERS
 
     Returns
     -------
     float
-        L; for counts sum_j w_j sum_k y_jk log softmax_k, where 0 log 0 is 0. No multinomial coefficient is added.
+        L; for counts sum_j m_j sum_k y_jk log softmax_k, where 0 log 0 is 0. No multinomial coefficient is added.
 
     RAISES
 
@@ -178,7 +178,7 @@ def log_likelihood_per_sample(X: ArrayLike, y: ArrayLike, coef: ArrayLike, inter
 def gradient(X: ArrayLike, y: ArrayLike, coef: ArrayLike, intercept: ArrayLike | None = None, *,
              sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None,
              n_threads: int | None = None) -> tuple[Array, Array | None]:
-    """Return the gradient of L, grad_{w~_k} L = sum_j w_j [1{y_j = k} - softmax_k(x~_j)] x~_j, in two parts.
+    """Return the gradient of L, grad_{w~_k} L = sum_j m_j [1{y_j = k} - softmax_k(x~_j)] x~_j, in two parts.
 
     PARAMETERS
 
@@ -239,7 +239,7 @@ def _split(rows: Array, samples: DenseSamples) -> tuple[Array, Array | None]:
 def logit_residuals(X: ArrayLike, y: ArrayLike, coef: ArrayLike, intercept: ArrayLike | None = None, *,
                     sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None,
                     n_threads: int | None = None) -> Array:
-    """Return dL_j/da_k = w_j (1{y_j = k} - softmax_k), the derivative of each sample's term by its logits.
+    """Return dL_j/da_k = m_j (1{y_j = k} - softmax_k), the derivative of each sample's term by its logits.
 
     PARAMETERS
 
@@ -300,7 +300,7 @@ def gradient_per_sample(X: ArrayLike, y: ArrayLike, coef: ArrayLike, intercept: 
 def hessian(X: ArrayLike, y: ArrayLike, coef: ArrayLike, intercept: ArrayLike | None = None, *,
             sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None,
             n_threads: int | None = None) -> Array:
-    """Return the Hessian of L: block (i, k) is - sum_j w_j softmax_i (1{i = k} - softmax_k) x~_j x~_j'.
+    """Return the Hessian of L: block (i, k) is - sum_j m_j softmax_i (1{i = k} - softmax_k) x~_j x~_j'.
 
     PARAMETERS
 

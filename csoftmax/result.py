@@ -48,7 +48,8 @@ class SoftmaxResult:
     n_iter : int
     certificate : Certificate
     optimize_result : scipy.optimize.OptimizeResult or None
-        What scipy's method returned, in the metric's coordinates.
+        What scipy's method returned, in the metric's coordinates; its own `success` is False where it was stopped by
+        our rule, and `success` above is what counts.
     log_likelihood, penalized_log_likelihood, null_log_likelihood : float
         At the estimate; less the penalty; of the intercepts alone (with weights and offset).
     nobs : float
@@ -221,9 +222,14 @@ class SoftmaxResult:
     def _matrix(self, X: Any) -> Any:
         if self.design is not None and (hasattr(X, "columns") or isinstance(X, dict)):
             return self.design.matrix(X)
-        if not hasattr(X, "columns"):
-            return X
-        if not self._named_features:
+        if not hasattr(X, "columns") or not self._named_features:
+            shape, d = np.shape(X), len(self.feature_names)
+            if len(shape) == 1 and shape[0] == d and d != 1:
+                raise ValueError(f"X has shape {shape}; (n_samples, {d}) is wanted: one sample is X.reshape(1, -1), or "
+                                 f"df.iloc[[0]] of a data frame")
+            if len(shape) == 2 and shape[1] != d:
+                raise ValueError(f"X has {shape[1]} columns; the model was fitted with {d}: "
+                                 f"{', '.join(self.feature_names)}")
             return X
         missing = [name for name in self.feature_names if name not in [str(column) for column in X.columns]]
         if missing:
@@ -278,19 +284,19 @@ class SoftmaxResult:
         blocks = [SummaryBlock(f"{self.response_name}={label}", names, values[k])
                   for k, label in enumerate(self.classes.tolist()) if k != reference]
         against = "symmetric (rows sum to 0)" if reference is None else str(self.classes.tolist()[reference])
-        facts = [("Dep. variable", self.response_name), ("Reference", against),
-                 ("No. observations", f"{self.nobs:.10g}"), ("Df residuals", f"{self.df_resid:.10g}"),
-                 ("Df model", f"{self.n_params - (len(self.classes) - 1) * self.fit_intercept}"),
-                 ("Iterations", str(self.n_iter)), ("Certified maximum", "yes" if self.success else "NO"),
-                 ("Log-likelihood", f"{self.log_likelihood:.3f}"), ("Null log-lik.", f"{self.null_log_likelihood:.3f}"),
+        left = [("Dep. variable", self.response_name), ("Reference", against),
+                ("No. observations", f"{self.nobs:.10g}"), ("Df residuals", f"{self.df_resid:.10g}"),
+                ("Df model", f"{self.n_params - (len(self.classes) - 1) * self.fit_intercept}"),
+                ("Iterations", str(self.n_iter)), ("Certified maximum", "yes" if self.success else "NO")]
+        right = [("Log-likelihood", f"{self.log_likelihood:.3f}"), ("Null log-lik.", f"{self.null_log_likelihood:.3f}"),
                  ("Pseudo R-squ.", f"{self.pseudo_r2:.5f}"), ("AIC", f"{self.aic:.3f}"), ("BIC", f"{self.bic:.3f}"),
                  ("Covariance", self.cov_type)]
         if self.l2 > 0:
-            facts.append(("l2 penalty", f"{self.l2:g}"))
+            right.append(("l2 penalty", f"{self.l2:g}"))
         if self.n_missing:
-            facts.append(("Rows dropped", f"{self.n_missing} (missing)"))
-        if not self.success:
-            notes.append(f"NOT A MAXIMUM: {self.message}")
+            right.append(("Rows dropped", f"{self.n_missing} (missing)"))
+        if self._separated:
+            blocks = []  # whatever they are where the method stopped: they grow without bound
         if self.l2 > 0:
             notes.append(f"Standard errors are from the penalised information; AIC and BIC count "
                          f"{self.effective_df:.4g} effective degrees of freedom.")
@@ -298,7 +304,8 @@ class SoftmaxResult:
         if unknown and not self._separated and len(unknown) < len(names):
             notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: "
                          f"{', '.join(unknown)}.")
-        return Summary("Softmax regression (multinomial logit)", facts, blocks, level, notes)
+        return Summary("Softmax regression (multinomial logit)", (left, right), blocks, level, notes,
+                       "" if self.success else f"NOT A MAXIMUM: {self.message}")
 
     def __repr__(self) -> str:
         state = "maximum certified" if self.success else "NOT a certified maximum"

@@ -41,14 +41,14 @@ class Separation:
     Attributes
     ----------
     kind : {"none", "quasi", "complete", "undecided"}
-    classes : tuple of int
-        The classes that differ along the direction.
+    pairs : frozenset of (int, int)
+        The pairs of classes, the smaller first, that a direction of few features separates on some row.
     features : tuple of int
         The features it involves (n_features stands for the intercept).
     """
 
     kind: str
-    classes: tuple[int, ...] = ()
+    pairs: frozenset[tuple[int, int]] = frozenset()
     features: tuple[int, ...] = ()
 
     def describe(self, classes: NDArray[Any], feature_names: list[str]) -> str:
@@ -57,11 +57,18 @@ class Separation:
             return "whether the samples are separated was not decided (too large a linear program)"
         if self.kind == "none":
             return "the samples are not separated"
-        named = ", ".join(repr(classes[k]) if not isinstance(classes[k], np.generic) else repr(classes[k].item())
-                          for k in self.classes)
+        labels = [repr(label) for label in classes.tolist()]
+        common = set.intersection(*map(set, self.pairs)) if len(self.pairs) > 1 else set()
+        involved = sorted({k for pair in self.pairs for k in pair})
+        if common:
+            one = common.pop()
+            between = (f"between the class {labels[one]} and the classes "
+                       f"{', '.join(labels[k] for k in involved if k != one)}")
+        else:
+            between = f"between the classes {', '.join(labels[k] for k in involved)}"
         along = ", ".join(feature_names[i] for i in self.features if i < len(feature_names)) or "the intercept alone"
         word = {"complete": "completely separated", "quasi": "quasi-completely separated"}[self.kind]
-        return (f"the log-likelihood has no maximum: the samples are {word} between the classes {named} along "
+        return (f"the log-likelihood has no maximum: the samples are {word} {between} along "
                 f"{along}, so the coefficients grow without bound")
 
 
@@ -100,25 +107,33 @@ def find_separation(samples: DenseSamples) -> Separation:
     # HiGHS allows itself 1e-7 a row, which is all of a row's margin where a column has an outlier: no proof then
     if (gained < -1e-3 * (abs(margins) @ np.abs(answer.x))).any():
         return Separation("undecided")
-    direction = answer.x
-    # complete separation: the largest margin that all can have
-    last = sparse.csr_matrix(np.ones((margins.shape[0], 1)))
-    both = linprog(np.append(np.zeros(margins.shape[1]), -1.0), A_ub=sparse.hstack([-margins, last]).tocsr(),
-                   b_ub=np.zeros(margins.shape[0]), bounds=[(-1, 1)] * margins.shape[1] + [(0, 1)], method="highs",
-                   options={"time_limit": _TIME_LIMIT})
-    complete = both.status == 0 and both.x[-1] > _MARGIN
-    if complete:
-        direction = both.x[:-1]
-    table = direction.reshape(samples.n_classes, p)
-    spread = np.ptp(table, axis=0)
-    features = np.flatnonzero(spread > 1e-6 * max(spread.max(), 1e-300))
-    reach = np.zeros(samples.n_classes, dtype=bool)
-    moved = (margins @ direction > _MARGIN).nonzero()[0]
-    others = _others(own, samples.n_classes)
-    reach[np.repeat(own, samples.n_classes - 1)[moved]] = True
-    reach[others[moved]] = True
-    return Separation("complete" if complete else "quasi", tuple(np.flatnonzero(reach).tolist()),
-                      tuple(features.tolist()))
+    # complete separation: some V gives every row a margin of at least 1
+    n_rows = margins.shape[0]
+    cost = np.ones(p)
+    if samples.fit_intercept:
+        cost[-1] = 1e-3
+    cost = np.tile(cost, samples.n_classes)
+    sparsest = _sparsest_direction(margins, np.ones(n_rows), cost)
+    complete = sparsest is not None
+    if sparsest is None:
+        sparsest = _sparsest_direction(sparse.vstack([margins, sparse.csr_matrix(total)]).tocsr(),
+                                       np.append(np.zeros(n_rows), 1.0), cost)
+    direction = answer.x if sparsest is None else sparsest
+    table = np.abs(direction.reshape(samples.n_classes, p) - direction.reshape(samples.n_classes, p).mean(axis=0))
+    reach = table.max(axis=0)
+    moved = (margins @ direction > 1e-6 * np.abs(margins @ direction).max()).nonzero()[0]
+    firsts, seconds = np.repeat(own, samples.n_classes - 1)[moved], _others(own, samples.n_classes)[moved]
+    pairs = frozenset((min(i, k), max(i, k)) for i, k in set(zip(firsts.tolist(), seconds.tolist(), strict=True)))
+    return Separation("complete" if complete else "quasi", pairs,
+                      tuple(np.flatnonzero(reach > 1e-6 * reach.max()).tolist()))
+
+
+def _sparsest_direction(rows: sparse.csr_matrix, least: Array, cost: Array) -> Array | None:
+    """Return the V of least cost @ |V| with rows @ V >= least: few features; None where there is none or no time."""
+    m = rows.shape[1]
+    answer = linprog(np.concatenate([cost, cost]), A_ub=sparse.hstack([-rows, rows]).tocsr(), b_ub=-least,
+                     bounds=(0, None), method="highs", options={"time_limit": _TIME_LIMIT})
+    return answer.x[:m] - answer.x[m:] if answer.status == 0 else None
 
 
 def _present(samples: DenseSamples) -> NDArray[np.bool_]:

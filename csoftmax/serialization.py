@@ -43,6 +43,8 @@ def from_json(path: str | os.PathLike[str]) -> SoftmaxResult:
     >>> cs.from_json(path).predict([[3.0]]).tolist()
     ['b']
     """
+    if isinstance(path, str) and path.lstrip().startswith("{"):
+        raise ValueError("path is JSON text; the path of a file written by SoftmaxResult.to_json(path) is wanted")
     with open(path, encoding="utf-8") as file:
         text = file.read()
     name = os.fspath(path)

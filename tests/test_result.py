@@ -81,7 +81,7 @@ def test_ridge_covariance_is_labelled_and_counts_effective_degrees_of_freedom(da
     assert ridge.effective_df < ridge.n_params == 6
     assert ridge.aic == pytest.approx(-2 * ridge.log_likelihood + 2 * ridge.effective_df, rel=1e-14, abs=0)
     np.testing.assert_allclose(ridge.cov_params(), basis @ np.linalg.inv(outer) @ basis.T, rtol=1e-9, atol=1e-13)
-    text = str(ridge.summary())
+    text = " ".join(str(ridge.summary()).split())
     assert "penalized" in text and "effective degrees of freedom" in text
 
 

@@ -11,9 +11,9 @@ values are multiples of the limit, of one core's even where two threads run."""
 import statistics
 
 import numpy as np
-from cases.likelihood import make_data
 from timing import Row, interleave, shape_label
 
+from cases.likelihood import make_data
 from csoftmax import _dispatch, samples
 
 TITLE = "log-likelihood and gradient against the machine's limit"
