@@ -145,7 +145,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: float = 0.0, l1: float = 0.0, fit_int
         log_likelihood=maximum.log_likelihood, penalized_log_likelihood=maximum.penalized_log_likelihood,
         null_log_likelihood=null_log_likelihood(samples), nobs=coordinates.total_mass,
         n_params=(samples.n_classes - 1) * coordinates.rank, l2=l2, response_name=_response_name(y),
-        separated=separated, n_coordinates=coordinates.n_coordinates,
+        separated=separated, estimable=coordinates.estimable.tolist(), n_coordinates=coordinates.n_coordinates,
         coordinates=coordinates, u=maximum.u, optimize_result=maximum.optimize_result)
     if not keep_data:
         result.drop_data()

@@ -78,7 +78,7 @@ class SoftmaxResult:
                  named_features: bool, reference: Any, success: bool, message: str, n_iter: int,
                  certificate: Certificate, log_likelihood: float, penalized_log_likelihood: float,
                  null_log_likelihood: float, nobs: float, n_params: int, l2: float, response_name: str,
-                 separated: bool, n_coordinates: int, covariance: Array | None = None,
+                 separated: bool, estimable: list[bool], n_coordinates: int, covariance: Array | None = None,
                  coordinates: MetricCoordinates | None = None, u: Array | None = None,
                  optimize_result: OptimizeResult | None = None) -> None:
         self.fit_intercept = fit_intercept
@@ -102,6 +102,7 @@ class SoftmaxResult:
         self.design: Any = None
         self._named_features = named_features
         self._separated = separated
+        self._estimable = estimable
         self._n_coordinates = n_coordinates
         self._symmetric_params = params
         self._symmetric_covariance = covariance
@@ -300,8 +301,8 @@ class SoftmaxResult:
         if self.l2 > 0:
             notes.append(f"Standard errors are from the penalised information; AIC and BIC count "
                          f"{self.effective_df:.4g} effective degrees of freedom.")
-        unknown = [name for name, known in zip(names, ~np.all(np.isnan(self.bse), axis=0), strict=True) if not known]
-        if unknown and not self._separated and len(unknown) < len(names):
+        unknown = [name for name, known in zip(names, self._estimable, strict=True) if not known]
+        if unknown:
             notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: "
                          f"{', '.join(unknown)}.")
         return Summary("Softmax regression (multinomial logit)", (left, right), blocks, level, notes,
@@ -360,7 +361,7 @@ class SoftmaxResult:
             "params": self._symmetric_params.tolist(),
             "covariance": None if covariance is None else _nan_to_none(covariance.tolist()),
             "success": self.success, "message": self.message, "n_iter": self.n_iter,
-            "separated": self._separated,
+            "separated": self._separated, "estimable": self._estimable,
             "certificate": _nan_to_none(dict(vars(self.certificate))),
             "log_likelihood": self.log_likelihood, "penalized_log_likelihood": self.penalized_log_likelihood,
             "null_log_likelihood": self.null_log_likelihood, "nobs": self.nobs, "n_params": self.n_params,
@@ -399,7 +400,7 @@ def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
         **{key: document[key] for key in (
             "fit_intercept", "feature_names", "named_features", "reference", "success", "message", "n_iter",
             "log_likelihood", "penalized_log_likelihood", "null_log_likelihood", "nobs", "n_params", "l2",
-            "response_name", "separated", "n_coordinates")})
+            "response_name", "separated", "estimable", "n_coordinates")})
     result.n_missing = document["n_missing"]
     result.design = design
     return result

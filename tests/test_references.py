@@ -41,7 +41,8 @@ def of_kind(*kinds):
 
 def fit_reference(ref, **options):
     label = None if ref.reference is None else ref.reference
-    return cs.fit(ref.X, ref.y, l2=ref.l2 or 0.0, fit_intercept=ref.fit_intercept, sample_weight=ref.weights,
+    options = {"l2": ref.l2 or 0.0} | options
+    return cs.fit(ref.X, ref.y, fit_intercept=ref.fit_intercept, sample_weight=ref.weights,
                   reference=label, **options)
 
 
@@ -92,6 +93,7 @@ def test_collinear_columns_give_the_certified_log_likelihood_rank_and_a_note(ref
     assert result.n_params == reference.raw["rank"] * (len(reference.classes) - 1)
     assert np.isnan(result.bse[1:]).any(), "a column that cannot be estimated has a nan standard error"
     assert "Not determined by the data" in str(result.summary())
+    assert "Not determined by the data" not in str(fit_reference(reference, l2=1.0).summary())
 
 
 @of_kind("separated")
