@@ -127,7 +127,7 @@ class DenseSamples:
         if len(blocks) == 1:  # small problems are called often: 3 us less
             return block(*blocks[0])
         total, gradient = 0.0, np.zeros(self.params_shape)
-        for value, part in map_blocks(block, blocks, self.n_threads):
+        for value, part in map_blocks(block, blocks, self.n_threads, gradient.nbytes):
             total += value
             gradient += part
         return total, gradient
@@ -142,7 +142,7 @@ class DenseSamples:
             return part
 
         product = np.zeros(self.params_shape)
-        for part in map_blocks(block, self._blocks(), self.n_threads):
+        for part in map_blocks(block, self._blocks(), self.n_threads, product.nbytes):
             product += part
         return product
 
@@ -159,9 +159,9 @@ class DenseSamples:
             return part
 
         pairs = np.zeros((len(first), p, p))
-        # each thread holds two results beside the sum: as many threads as fit in 256 MB, at least one
-        n_threads = max(1, min(self.n_threads, (1 << 28) // (16 * pairs.size + 1)))
-        for part in map_blocks(block, self._blocks(), n_threads):
+        # a thread's scratch and result are as large as the sum: as many threads as fit in 256 MB, at least one
+        n_threads = max(1, min(self.n_threads, (1 << 28) // (2 * pairs.nbytes + 1)))
+        for part in map_blocks(block, self._blocks(), n_threads, pairs.nbytes):
             pairs += part
         hessian = np.zeros((n_classes, p, n_classes, p))
         hessian[first, :, second, :] = pairs
@@ -183,7 +183,7 @@ class DenseSamples:
             return part
 
         gram = np.zeros((p, p))
-        for part in map_blocks(block, self._blocks(self.n_features), self.n_threads):
+        for part in map_blocks(block, self._blocks(self.n_features), self.n_threads, gram.nbytes):
             gram += part
         return gram
 

@@ -159,15 +159,19 @@ cdef const double *load_block(const real *x, Py_ssize_t n_rows, const Layout *s,
     if real is double:
         if e.shift == NULL and s.columns == d and n_rows % 8 == 0:
             return x
-    for r in range(n_rows):
-        row = x + r * d
-        out = block + r * s.columns
-        if e.shift == NULL:
-            for i in range(d):
-                out[i] = row[i]
-        else:
-            for i in range(d):
-                out[i] = (row[i] - e.shift[i]) * e.scale[i]
+    if e.shift == NULL and s.columns == d:
+        for i in range(n_rows * d):
+            block[i] = x[i]
+    else:
+        for r in range(n_rows):
+            row = x + r * d
+            out = block + r * s.columns
+            if e.shift == NULL:
+                for i in range(d):
+                    out[i] = row[i]
+            else:
+                for i in range(d):
+                    out[i] = (row[i] - e.shift[i]) * e.scale[i]
     if n_rows < s.rows:
         memset(block + n_rows * s.columns, 0, (s.rows - n_rows) * s.columns * sizeof(double))
     return block

@@ -705,9 +705,9 @@ def test_row_blocks_of_a_broadcast_array_are_loaded_one_at_a_time():
 
 
 def test_row_blocks_count_in_whole_numbers_of_any_size():
-    # 2^33 rows; only starts and stops are made, 2^16 of them
+    # 2^33 rows; only starts and stops are made, 2^14 of them
     blocks = _threads.row_blocks(2**33, 1)
-    assert blocks[-1] == (2**33 - 2**17, 2**33)
+    assert blocks[-1] == (2**33 - 2**19, 2**33)
     X = np.broadcast_to(np.float32(2.0), (2**33, 3))
     assert contiguous_rows(X, 2**33 - 2, 2**33).tolist() == [[2.0] * 3] * 2
 

@@ -32,8 +32,10 @@ def test_row_blocks_cover_every_row_once_in_order(n_rows, row_elements):
     sizes = [stop - start for start, stop in blocks]
     assert len(set(sizes[:-1])) <= 1  # all alike, but for the last
     assert sizes[-1] <= sizes[0]
-    # a block has some 128 K numbers in a multiple of 8 rows, or 256 rows where those are long
-    assert sizes[0] == min(n_rows, max(256, 131_072 // max(1, row_elements) // 8 * 8))
+    # a block has some 128 K numbers in a multiple of 8 rows, or 256 rows where those are long; up to four times as many
+    # where there would be more than 64 blocks
+    elements = min(max(n_rows * row_elements // 64, 131_072), 524_288)
+    assert sizes[0] == min(n_rows, max(256, elements // max(1, row_elements) // 8 * 8))
 
 
 def test_row_blocks_depend_on_shapes_alone(monkeypatch):
@@ -66,9 +68,9 @@ def test_map_blocks_keeps_the_order_though_the_first_block_ends_last():
     assert list(map_blocks(work, BLOCKS, 2)) == [start for start, _ in BLOCKS]
 
 
-def test_at_most_two_results_a_thread_wait():
+def test_at_most_two_results_a_thread_wait_where_they_are_large():
     started = []
-    results = map_blocks(lambda start, stop: started.append(start), [(i, i + 1) for i in range(100)], 2)
+    results = map_blocks(lambda start, stop: started.append(start), [(i, i + 1) for i in range(100)], 2, 1 << 30)
     next(results)
     assert len(started) <= 4  # the rest is not begun before these are taken
     assert sum(1 for _ in results) == 99
