@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# One block's worth of elements of X: 128 K doubles, at least 0.1 ms of work, against 6 us for a call; up to 512 K (4 MB)
+# One block of X: 128 K doubles, at least 0.1 ms of work, against 6 us for a call; up to 512 K (4 MB)
 # where there are more than 64 blocks, for two threads wait for the interpreter between theirs. In rows a multiple of 8:
 # a kernel reads such blocks in place.
 BLOCK_ELEMENTS = 1 << 17
@@ -63,13 +63,13 @@ def map_blocks(function: Callable[[int, int], T], blocks: list[tuple[int, int]],
 
     The caller's thread and n_threads - 1 of the pool take the blocks one after another, each the next that nobody has:
     6 us a block, where a task of the pool for each took 30 us and left two threads at 1.3 times the speed of one. At
-    most 256 MB of results, or 2 n_threads of them, wait.
+    most 16 MB of results, or 2 n_threads of them, wait.
     """
     if n_threads == 1 or len(blocks) == 1:
         for start, stop in blocks:
             yield function(start, stop)
         return
-    window = max(2 * n_threads, min(1024, (1 << 28) // max(1, result_bytes)))
+    window = max(2 * n_threads, min(1024, (1 << 24) // max(1, result_bytes)))
     for first in range(0, len(blocks), window):
         yield from _work_together(function, blocks[first:first + window], n_threads)
 
