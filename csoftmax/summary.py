@@ -89,24 +89,28 @@ class Summary:
     def _repr_html_(self) -> str:
         rows = []
         for cells in itertools.zip_longest(*self.facts, fillvalue=("", "")):
-            rows.append("<tr>" + "".join(
-                f'<th style="text-align:left">{escape(name)}{":" if name else ""}</th>'
-                f'<td style="text-align:right">{escape(text)}</td>' for name, text in cells) + "</tr>")
+            rows.append("<tr>" + "".join(_cell("th", f"{name}:" if name else "", "left") + _cell("td", text)
+                                         for name, text in cells) + "</tr>")
         parts = [f'<table class="csoftmax-summary"><caption><b>{escape(self.title)}</b></caption>',
                  "<tbody>", *rows, "</tbody></table>"]
         if self.warning:
             parts.insert(0, f"<p><b>{escape(self.warning)}</b></p>")
-        head = "".join(f'<th style="text-align:right">{escape(name)}</th>' for name in self._columns())
-        parts.append('<table class="csoftmax-coefficients">')
+        head = "".join(_cell("th", name) for name in self._columns())
+        parts.append('<table class="csoftmax-coefficients" style="border-collapse:collapse">')
         for block in self.blocks:
-            parts.append(f'<thead><tr><th style="text-align:left">{escape(block.title)}</th>{head}</tr></thead><tbody>')
+            parts.append(f'<thead><tr style="border-bottom:1px solid">{_cell("th", block.title, "left")}{head}</tr>'
+                         f"</thead><tbody>")
             for name, row in zip(block.names, block.values, strict=True):
-                cells_html = "".join(f'<td style="text-align:right">{escape(text)}</td>' for text in format_row(row))
-                parts.append(f'<tr><th style="text-align:left">{escape(name)}</th>{cells_html}</tr>')
+                numbers = "".join(_cell("td", text) for text in format_row(row))
+                parts.append(f'<tr>{_cell("th", name, "left")}{numbers}</tr>')
             parts.append("</tbody>")
         parts.append("</table>")
         parts.extend(f"<p>{escape(note)}</p>" for note in self.notes)
         return "\n".join(parts)
+
+
+def _cell(tag: str, text: str, align: str = "right") -> str:
+    return f'<{tag} style="text-align:{align};padding:2px 10px">{escape(text)}</{tag}>'
 
 
 def format_row(row: Array) -> list[str]:
