@@ -92,8 +92,8 @@ def _work_together(function: Callable[[int, int], T], blocks: list[tuple[int, in
 
     helpers: list[Future[None]] = []
     try:
-        pool = _pool(n_threads)
-        helpers += [pool.submit(work) for _ in range(min(n_threads, len(blocks)) - 1)]
+        for _ in range(min(n_threads, len(blocks)) - 1):
+            helpers.append(_pool(n_threads).submit(work))
     except RuntimeError:  # the interpreter is shutting down: the caller's thread does it all
         pass
     try:

@@ -20,9 +20,9 @@ from csoftmax.inference import null_log_likelihood
 from csoftmax.maximize import (
     DEFAULT_MAX_ITER,
     DEFAULT_TOL,
-    SOLVERS,
     ConvergenceWarning,
     IterationState,
+    check_solver,
     maximize,
 )
 from csoftmax.metric import MetricCoordinates
@@ -76,8 +76,8 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: float = 0.0, l1: float = 0.0, fit_int
         By default CSOFTMAX_NUM_THREADS, else OMP_NUM_THREADS, else the CPUs this process may use. The result is
         bit-identical for every value.
     callback : callable, optional
-        Called after each iteration with an object that has `n_iter`, `log_likelihood` (penalised), `gradient_norm`
-        and `params`; raising StopIteration ends the fit.
+        Called after each iteration with an object that has `n_iter`, `log_likelihood`, `penalized_log_likelihood`,
+        `gradient_norm` and `params`; raising StopIteration ends the fit.
     keep_data : bool
         Keep a reference to the data, from which standard errors are computed when asked for. False computes them at
         once.
@@ -108,8 +108,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: float = 0.0, l1: float = 0.0, fit_int
         raise ValueError(f"bias_reduction is {bias_reduction!r}; only None is supported by this version")
     if weight_type != "frequency":
         raise ValueError(f"weight_type is {weight_type!r}; only 'frequency' is supported by this version")
-    if solver not in ("auto", *SOLVERS):
-        raise ValueError(f"solver is {solver!r}; one of 'auto', {', '.join(map(repr, SOLVERS))} is wanted")
+    check_solver(solver)
     if not (isinstance(tol, (int, float)) and 0 < tol < np.inf):
         raise ValueError(f"tol is {tol!r}; a positive number is wanted")
     if isinstance(max_iter, bool) or not hasattr(max_iter, "__index__") or int(max_iter) < 1:

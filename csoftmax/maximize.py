@@ -65,6 +65,12 @@ class IterationState:
     params: Array
 
 
+def check_solver(solver: str) -> None:
+    """Raise ValueError unless `solver` is "auto" or one of the methods."""
+    if solver not in ("auto", *SOLVERS):
+        raise ValueError(f"solver is {solver!r}; one of 'auto', {', '.join(map(repr, SOLVERS))} is wanted")
+
+
 def choose_solver(coordinates: MetricCoordinates) -> str:
     """Return the method for `solver="auto"`.
 
@@ -104,8 +110,7 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
     ValueError
         If `solver` is not one of the methods.
     """
-    if solver not in ("auto", *SOLVERS):
-        raise ValueError(f"solver is {solver!r}; one of 'auto', {', '.join(map(repr, SOLVERS))} is wanted")
+    check_solver(solver)
     method = choose_solver(coordinates) if solver == "auto" else solver
     loss = MeanLoss(coordinates)
     u = np.zeros(coordinates.n_coordinates) if init is None else coordinates.coordinates(init)

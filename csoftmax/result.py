@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from typing import Any
@@ -274,10 +275,13 @@ class SoftmaxResult:
 
     def summary(self, *, level: float = 0.95) -> Summary:
         """Return a table: text by `print`, HTML in a notebook; one block a class against the reference."""
-        notes = []
         if self._symmetric_covariance is None and self._coordinates is None and not self._separated:
-            self._symmetric_covariance = np.full(2 * self._symmetric_params.shape, np.nan)
-            notes.append(f"Saved without standard errors: more than {_COVARIANCE_LIMIT} coefficients.")
+            shown = copy.copy(self)  # this result goes on to say that it has no standard errors
+            shown._symmetric_covariance = np.full(2 * self._symmetric_params.shape, np.nan)
+            summary = shown.summary(level=level)
+            summary.notes.insert(0, f"Saved without standard errors: more than {_COVARIANCE_LIMIT} coefficients.")
+            return summary
+        notes = []
         names = [*self.feature_names, *(["Intercept"] if self.fit_intercept else [])]
         values = np.stack([self.params, self.bse, self.zvalues, self.pvalues, *np.moveaxis(
             self.conf_int(level=level), -1, 0)], axis=-1)

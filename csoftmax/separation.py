@@ -119,9 +119,10 @@ def find_separation(samples: DenseSamples) -> Separation:
         sparsest = _sparsest_direction(sparse.vstack([margins, sparse.csr_matrix(total)]).tocsr(),
                                        np.append(np.zeros(n_rows), 1.0), cost)
     direction = answer.x if sparsest is None else sparsest
-    table = np.abs(direction.reshape(samples.n_classes, p) - direction.reshape(samples.n_classes, p).mean(axis=0))
-    reach = table.max(axis=0)
-    moved = (margins @ direction > 1e-6 * np.abs(margins @ direction).max()).nonzero()[0]
+    table = direction.reshape(samples.n_classes, p)
+    reach = np.abs(table - table.mean(axis=0)).max(axis=0)
+    gained = margins @ direction
+    moved = (gained > 1e-6 * np.abs(gained).max()).nonzero()[0]
     firsts, seconds = np.repeat(own, samples.n_classes - 1)[moved], _others(own, samples.n_classes)[moved]
     pairs = frozenset((min(i, k), max(i, k)) for i, k in set(zip(firsts.tolist(), seconds.tolist(), strict=True)))
     return Separation("complete" if complete else "quasi", pairs,

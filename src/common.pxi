@@ -4,7 +4,7 @@
 
 from libc.math cimport INFINITY, NAN, log1p
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 cdef extern from "simd.h" nogil:
     ctypedef double vec "vec_t"     # to Cython a double: its arithmetic compiles to the vector's
