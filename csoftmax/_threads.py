@@ -1,12 +1,16 @@
 """Fixed blocks of rows, worked on by a pool of threads, results taken in the order of the blocks.
 
-`samples` and `special` stand on it. It stands on concurrent.futures.
+`samples` and `special` stand on it. It stands on concurrent.futures and multiprocessing.
 The blocks depend on the shapes alone, never on the number of threads, and results are handed back in block order:
 so every sum is bit-identical for every `n_threads`. Kernels hold no GIL and no BLAS runs inside.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -25,10 +29,14 @@ _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
 def default_n_threads() -> int:
-    """Return CSOFTMAX_NUM_THREADS, else OMP_NUM_THREADS, else the number of CPUs this process may run on."""
+    """Return CSOFTMAX_NUM_THREADS, else OMP_NUM_THREADS, else 1 in a process of a pool, else `usable_cpus`.
+
+    A pool has one process for each CPU as a rule, and a process does not learn how many there are: any that
+    multiprocessing started counts as one of a pool. joblib tells its loky workers their share by OMP_NUM_THREADS.
+    """
     for name in ("CSOFTMAX_NUM_THREADS", "OMP_NUM_THREADS"):
-        text = os.environ.get(name, "").split(",")[0].strip()
-        if text:
+        text = os.environ.get(name)  # looked up each time, 0.5 us: a program may change it
+        if text and (text := text.split(",")[0].strip()):
             try:
                 count = int(text)
             except ValueError:
@@ -36,9 +44,55 @@ def default_n_threads() -> int:
             if count < 1:
                 raise ValueError(f"the environment variable {name} is {text!r}; it must be a whole number from 1")
             return count
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    if multiprocessing.parent_process() is not None:
+        return 1
+    return usable_cpus(os.getpid())
+
+
+@functools.cache  # 60 us, where a call may take 10; a forked child has another pid and counts anew
+def usable_cpus(pid: int) -> int:
+    """Return the number of CPUs that this process, `pid`, may use: by its affinity and the quota of its cgroups."""
+    cpus: int | None
+    if hasattr(os, "process_cpu_count"):  # since Python 3.13; it knows PYTHON_CPU_COUNT too
+        cpus = os.process_cpu_count()
+    elif hasattr(os, "sched_getaffinity"):
+        cpus = len(os.sched_getaffinity(0))
+    else:
+        cpus = os.cpu_count()
+    return _within_quota(cpus or 1)
+
+
+def _within_quota(cpus: int, root: str = "") -> int:
+    """Return `cpus`, or the CPU time that Linux grants to this process in units of one CPU, rounded up, where less.
+
+    A quota of a group binds all groups below: the smallest on the way up counts. A container may see its own group as
+    the topmost one, under the path that the host knows it by: folders that are not there are passed over.
+    """
+    for line in _text(f"{root}/proc/self/cgroup").splitlines():
+        controllers, _, path = line.partition(":")[2].partition(":")  # 0::/group or 4:cpu,cpuacct:/group
+        if not controllers:
+            top, names = "", ["cpu.max"]  # version 2: "200000 100000" or "max 100000"
+        elif "cpu" in controllers.split(","):
+            top, names = "/cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]  # version 1: -1 is no quota
+        else:
+            continue
+        for group in itertools.accumulate(path.split("/"), "{}/{}".format):  # "", then /a, then /a/b
+            folder = f"{root}/sys/fs/cgroup{top}{group}"
+            try:
+                quota, period = map(int, " ".join(_text(f"{folder}/{name}") for name in names).split())
+            except ValueError:  # no such file, no quota ("max"), no numbers, or no path
+                continue
+            if quota > 0 and period > 0:
+                cpus = min(cpus, -(-quota // period))
+    return cpus
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return os.fsdecode(file.read())
+    except OSError:  # not there, or not readable
+        return ""
 
 
 def check_n_threads(n_threads: int | None) -> int:
@@ -77,27 +131,28 @@ def map_blocks(function: Callable[[int, int], T], blocks: list[tuple[int, int]],
 def _work_together(function: Callable[[int, int], T], blocks: list[tuple[int, int]], n_threads: int) -> list[T]:
     results: list[Any] = [None] * len(blocks)
     waiting = iter(range(len(blocks)))  # next() on it is one step under the GIL
-    failed = False
+    stopped = False
 
     def work() -> None:
-        nonlocal failed
+        nonlocal stopped
         try:
             for i in waiting:
-                if failed:
+                if stopped:
                     break
                 results[i] = function(*blocks[i])
         except BaseException:
-            failed = True
+            stopped = True
             raise
 
     helpers: list[Future[None]] = []
     try:
-        for _ in range(min(n_threads, len(blocks)) - 1):
-            helpers.append(_pool(n_threads).submit(work))
-    except RuntimeError:  # the interpreter is shutting down: the caller's thread does it all
-        pass
-    try:
+        with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: the caller's thread does it all
+            for _ in range(min(n_threads, len(blocks)) - 1):
+                helpers.append(_pool(n_threads).submit(work))
         work()
+    except BaseException:
+        stopped = True  # Ctrl-C may come outside work() too
+        raise
     finally:
         for helper in helpers:
             if not helper.cancel():
@@ -112,5 +167,6 @@ def _pool(n_threads: int) -> ThreadPoolExecutor:
     # A pool belongs to the process that made it: after a fork its threads are gone, so the child makes its own.
     key = (os.getpid(), n_threads)
     if key not in _pools:
-        _pools[key] = ThreadPoolExecutor(n_threads, thread_name_prefix="csoftmax")
+        # two callers may come here at once: both get the pool of the first
+        _pools.setdefault(key, ThreadPoolExecutor(n_threads, thread_name_prefix="csoftmax"))
     return _pools[key]

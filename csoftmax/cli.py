@@ -489,7 +489,8 @@ def _show_versions(args: argparse.Namespace) -> int:
         print(f"{distribution:13} {_version_of(distribution)}")
     print(f"platform      {platform.platform()}")
     print(f"CPU level     {_dispatch.isa} in use; available: {', '.join(map(str, _dispatch.available()))}")
-    print(f"threads       {_threads.default_n_threads()} by default, {os.cpu_count()} processors")
+    usable = f"this process may use {_threads.usable_cpus(os.getpid())} of {os.cpu_count()} CPUs"
+    print(f"threads       {_threads.default_n_threads()} by default; {usable}")
     blas: Any = {}
     with contextlib.suppress(Exception):  # the layout of this dict is numpy's affair
         config: Any = np.show_config(mode="dicts")

@@ -384,7 +384,8 @@ def test_show_versions_names_everything_a_bug_report_needs(run, monkeypatch):
     assert said["python"].startswith(".".join(map(str, sys.version_info[:3])))
     assert said["CPU level"].startswith(f"{_dispatch.isa} in use")
     assert all(level in said["CPU level"] for level in _dispatch.available())
-    assert said["threads"].startswith(f"{_threads.default_n_threads()} by default")
+    usable = f"this process may use {_threads.usable_cpus(os.getpid())} of {os.cpu_count()} CPUs"
+    assert said["threads"] == f"{_threads.default_n_threads()} by default; {usable}"
     assert said["numpy's BLAS"]
     for name in ("scipy", "formulaic", "scikit-learn", "rich", "platform"):
         assert said[name]

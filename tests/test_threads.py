@@ -6,10 +6,12 @@ Nothing stands on this file. It stands on csoftmax._threads and on the functions
 import itertools
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -119,31 +121,263 @@ def test_after_an_exception_blocks_that_were_not_begun_are_not():
     assert 3 not in begun
 
 
+def test_an_exception_in_a_thread_of_the_pool_reaches_the_caller():
+    caller, raised = threading.current_thread(), threading.Event()
+
+    def work(start, stop):
+        if threading.current_thread() is caller:
+            assert raised.wait(30)
+        else:
+            raised.set()
+            raise RuntimeError("not the caller's thread")
+
+    with pytest.raises(RuntimeError, match="not the caller's thread"):
+        list(map_blocks(work, BLOCKS, 2))
+
+
+def test_after_an_exception_no_thread_works_any_more():
+    caller, at_work, ended = threading.current_thread(), threading.Event(), []
+
+    def work(start, stop):
+        if threading.current_thread() is caller:
+            assert at_work.wait(30)
+            raise RuntimeError("the caller's thread")
+        at_work.set()
+        time.sleep(0.05)
+        ended.append(start)
+
+    with pytest.raises(RuntimeError, match="the caller's thread"):
+        list(map_blocks(work, BLOCKS, 2))
+    assert len(ended) == 1  # what the caller may free or change now, no kernel is still reading
+
+
+def test_callers_that_come_at_once_share_one_pool(monkeypatch):
+    class Slow(ThreadPoolExecutor):
+        def __init__(self, *arguments, **options):
+            time.sleep(0.05)  # the others come meanwhile
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(_threads, "_pools", {})
+    monkeypatch.setattr(_threads, "ThreadPoolExecutor", Slow)
+    with ThreadPoolExecutor(4) as callers:
+        pools = set(callers.map(_threads._pool, [2] * 4))
+    assert pools == set(_threads._pools.values())
+    assert len(pools) == 1
+
+
+def test_callers_at_once_each_get_their_own_results_and_their_own_exception():
+    def work(caller, start):
+        if caller % 2 and start == 60:
+            raise RuntimeError(f"caller {caller}")
+        return caller, start
+
+    with ThreadPoolExecutor(6) as callers:
+        maps = [callers.submit(lambda c=c: list(map_blocks(lambda start, stop: work(c, start), BLOCKS, 2)))
+                for c in range(60)]
+    for caller, done in enumerate(maps):
+        if caller % 2:
+            with pytest.raises(RuntimeError, match=f"caller {caller}$"):
+                done.result()
+        else:
+            assert done.result() == [(caller, start) for start, _ in BLOCKS]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Ctrl-C
+
+
+@pytest.fixture
+def ctrl_c():
+    """What Ctrl-C does: SIGINT to this process, heeded even where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_ctrl_c_ends_a_long_map_soon_and_the_next_call_works(ctrl_c, n_threads):
+    begun = []
+
+    def work(start, stop):
+        begun.append(start)
+        if start == 30:
+            ctrl_c()
+        time.sleep(0.001)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(map_blocks(work, [(i, i + 1) for i in range(2000)], n_threads))
+    ended = len(begun)
+    assert ended < 500  # both threads stop, where one that went on would have worked through all
+    time.sleep(0.02)
+    assert len(begun) == ended
+    assert list(map_blocks(lambda start, stop: start, BLOCKS, n_threads)) == [start for start, _ in BLOCKS]
+
+
+def test_ctrl_c_while_helpers_are_called_stops_those_at_work(monkeypatch):
+    begun, at_work = [], threading.Event()
+    pool = _threads._pool(3)
+
+    def work(start, stop):
+        begun.append(start)
+        at_work.set()
+        time.sleep(0.001)
+
+    class Interrupted:
+        def submit(self, task):
+            if at_work.is_set():
+                raise KeyboardInterrupt
+            helper = pool.submit(task)
+            assert at_work.wait(30)
+            return helper
+
+    monkeypatch.setattr(_threads, "_pool", lambda n_threads: Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        list(map_blocks(work, [(i, i + 1) for i in range(1000)], 3))
+    assert len(begun) < 500
+    pool.submit(int).result()  # the helper is done with what it had begun
+    ended = len(begun)
+    time.sleep(0.02)
+    assert len(begun) == ended
+
+
+def test_ctrl_c_ends_a_program_amid_kernels_on_threads():
+    script = """if True:
+        import signal
+        import numpy as np
+        import csoftmax as cs
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        arguments = np.ones((200_000, 8)), np.zeros(200_000, np.int64), np.ones((60, 8))
+        print("now", flush=True)
+        while True:
+            cs.log_likelihood(*arguments, n_threads=2)  # nearly all of the time in kernels
+        """
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        assert program.stdout.readline() == b"now\n"
+        time.sleep(0.1)
+        program.send_signal(signal.SIGINT)
+        try:
+            _, said = program.communicate(timeout=30)
+        finally:
+            program.kill()
+    assert program.returncode == -signal.SIGINT
+    assert said.rstrip().endswith(b"KeyboardInterrupt")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # How many
 
 
-def test_the_default_is_the_projects_variable_then_openmps_then_the_cpus_of_this_process(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
+@pytest.fixture
+def uncounted(monkeypatch):
+    """No variable set, no quota, and the CPUs not yet counted: a test says what there is."""
     for name in ("CSOFTMAX_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delattr(os, "process_cpu_count", raising=False)
+    monkeypatch.setattr(_threads, "_within_quota", lambda cpus: cpus)
+    counted = _threads.usable_cpus
+    counted.cache_clear()
+    yield monkeypatch
+    counted.cache_clear()
+
+
+def test_the_default_is_the_projects_variable_then_openmps_then_the_cpus_of_this_process(uncounted):
+    uncounted.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
     assert default_n_threads() == check_n_threads(None) == 3
-    monkeypatch.setenv("OMP_NUM_THREADS", "5,2")  # OpenMP takes a list, one number for each level of nesting
+    uncounted.setenv("OMP_NUM_THREADS", "5,2")  # OpenMP takes a list, one number for each level of nesting
     assert default_n_threads() == 5
-    monkeypatch.setenv("CSOFTMAX_NUM_THREADS", " 2 ")
+    uncounted.setenv("CSOFTMAX_NUM_THREADS", " 2 ")
     assert default_n_threads() == check_n_threads(None) == 2
-    monkeypatch.setenv("CSOFTMAX_NUM_THREADS", "")  # set to nothing is not set
-    assert default_n_threads() == 5
+    for nothing in ("", "  ", " ,4"):  # set to nothing is not set
+        uncounted.setenv("CSOFTMAX_NUM_THREADS", nothing)
+        assert default_n_threads() == 5
 
 
-def test_without_affinity_the_default_is_the_number_of_cpus(monkeypatch):
-    for name in ("CSOFTMAX_NUM_THREADS", "OMP_NUM_THREADS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    assert default_n_threads() == 6
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert default_n_threads() == 1
+@pytest.mark.parametrize("cpus, threads", [(6, 6), (None, 1)])
+def test_without_affinity_the_default_is_the_number_of_cpus(uncounted, cpus, threads):
+    uncounted.delattr(os, "sched_getaffinity", raising=False)
+    uncounted.setattr(os, "cpu_count", lambda: cpus)
+    assert default_n_threads() == threads
+
+
+@pytest.mark.parametrize("cpus, threads", [(5, 5), (None, 1)])
+def test_pythons_own_count_comes_first_where_it_has_one(uncounted, cpus, threads):
+    uncounted.setattr(os, "process_cpu_count", lambda: cpus, raising=False)
+    uncounted.setattr(os, "sched_getaffinity", lambda pid: {0, 3}, raising=False)
+    assert default_n_threads() == threads
+
+
+def test_the_default_keeps_within_the_quota_which_is_read_once_in_a_process(uncounted):
+    read = []
+    uncounted.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    uncounted.setattr(_threads, "_within_quota", lambda cpus: read.append(cpus) or 3)
+    assert [default_n_threads() for _ in range(3)] == [3, 3, 3]
+    assert read == [8]
+    child = os.getpid() + 1
+    uncounted.setattr(os, "getpid", lambda: child)  # one that was forked may be bound to other CPUs: counted anew
+    uncounted.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    assert default_n_threads() == 3
+    assert read == [8, 4]
+
+
+# what /proc/self/cgroup says, what files of /sys/fs/cgroup hold, and how many of 8 CPUs that leaves
+V2, V1 = "0::/slice/unit\n", "5:memory:/else\n4:cpu,cpuacct:/docker/a:b\n1:name=systemd:/\n0::/\n"
+CGROUPS = {
+    "v2, 2 CPUs": (2, V2, {"slice/unit/cpu.max": "200000 100000\n"}),
+    "v2, another period": (4, V2, {"slice/unit/cpu.max": "200000 50000\n"}),
+    "v2, 1.01 CPUs are rounded up": (2, V2, {"slice/unit/cpu.max": "101000 100000\n"}),
+    "v2, a tenth of a CPU": (1, V2, {"slice/unit/cpu.max": "10000 100000\n"}),
+    "v2, more than there are": (8, V2, {"slice/unit/cpu.max": "900000 100000\n"}),
+    "v2, no limit": (8, V2, {"slice/unit/cpu.max": "max 100000\n", "slice/cpu.max": "max 100000\n"}),
+    "v2, the parent's is smaller": (3, V2, {"slice/unit/cpu.max": "700000 100000\n", "slice/cpu.max": "300000 100000"}),
+    "v2, its own is smaller": (3, V2, {"slice/unit/cpu.max": "300000 100000\n", "slice/cpu.max": "700000 100000\n"}),
+    "v2, the parent alone has one": (5, V2, {"slice/unit/cpu.max": "max 100000\n", "slice/cpu.max": "500000 100000\n"}),
+    "v2, a container's own": (2, "0::/\n", {"cpu.max": "150000 100000\n"}),
+    "v2, a container under the host's path": (2, "0::/../pod/1\n", {"cpu.max": "150000 100000\n"}),
+    "v2, a sibling's counts not": (8, V2, {"slice/other/cpu.max": "100000 100000\n"}),
+    "v2, a name that is no UTF-8": (2, b"0::/caf\xe9\n", {b"caf\xe9/cpu.max": "150000 100000\n"}),
+    "v1, 2.5 CPUs": (3, V1, {"cpu/docker/a:b/cpu.cfs_quota_us": "25000", "cpu/docker/a:b/cpu.cfs_period_us": "10000"}),
+    "v1, the topmost": (4, V1, {"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "50000\n"}),
+    "v1, no limit": (8, V1, {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}),
+    "v1, no period": (8, V1, {"cpu/cpu.cfs_quota_us": "200000\n"}),
+    "v1, not in a group of CPU time": (8, "3:cpuset:/", {"cpu/cpu.cfs_quota_us": "2", "cpu/cpu.cfs_period_us": "1"}),
+    "no /sys": (8, V2, {}),
+    "no /proc": (8, None, {"cpu.max": "150000 100000\n"}),
+    "a folder for a file": (8, V2, {"slice/unit/cpu.max/x": ""}),
+}
+
+
+def quota_of_made_up_folders(root, process, files):
+    """How many of 8 CPUs are left where /proc/self/cgroup holds `process`, and /sys/fs/cgroup the `files`."""
+    written = {b"sys/fs/cgroup/" + os.fsencode(name): text for name, text in files.items()}
+    if process is not None:
+        written[b"proc/self/cgroup"] = process
+    for name, text in written.items():
+        path = os.path.join(os.fsencode(root), name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(os.fsencode(text))
+    return _threads._within_quota(8, str(root))
+
+
+@pytest.mark.parametrize("cpus, process, files", CGROUPS.values(), ids=CGROUPS)
+def test_the_smallest_quota_on_the_way_up_counts(tmp_path, cpus, process, files):
+    assert quota_of_made_up_folders(tmp_path, process, files) == cpus
+
+
+def test_a_quota_that_makes_no_sense_counts_not_and_the_others_do(tmp_path):
+    for odd in ("", "\n", "max", "2", "two 1", "1.5 1", "1 2 3", "0 1", "-2 1", "2 0", "2 -1", "9" * 5000 + " 1",
+                "9" * 400 + " 1", b"\xff\xfe\0\0"):
+        assert quota_of_made_up_folders(tmp_path, V2, {"slice/unit/cpu.max": odd, "slice/cpu.max": "3 1"}) == 3, odd
+
+
+def test_a_line_on_cgroups_that_makes_no_sense_counts_not_and_the_others_do(tmp_path):
+    for odd in ("", "::", "0", "0:", ":::", "0::/a\0b", "0::/" + "a" * 5000, "4:cpu", b"\xff:\xff:\0"):
+        lines = os.fsencode(odd) + b"\n" + os.fsencode(V2)
+        assert quota_of_made_up_folders(tmp_path, lines, {"slice/cpu.max": "3 1"}) == 3, odd
+
+
+def test_the_cgroups_of_this_very_process_are_read_without_harm():
+    assert 1 <= _threads._within_quota(10_000) <= 10_000
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to CPUs")
@@ -220,25 +454,54 @@ def _in_a_child(connection):
     connection.close()
 
 
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # Python 3.12 warns that threads run: they do
-def test_a_child_forked_after_threads_have_run_computes_the_same_with_threads():
-    want = everything(objective(2), THETA)
-    assert any(pid == os.getpid() for pid, _ in _threads._pools)  # the pool's threads are alive here, and not there
+def computed_by_a_forked_child():
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)
     child = context.Process(target=_in_a_child, args=(there,))
     child.start()
     try:
         assert here.poll(60), "the child hangs"
-        np.testing.assert_array_equal(here.recv(), want)
+        computed = here.recv()
     finally:
         child.join(10)
         if child.is_alive():
             child.kill()
             child.join()
     assert child.exitcode == 0
+    return computed
+
+
+with_fork = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork")
+# Python 3.12 warns that threads run: they do
+with_threads_alive = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+@with_fork
+@with_threads_alive
+def test_a_child_forked_after_threads_have_run_computes_the_same_with_threads():
+    want = everything(objective(2), THETA)
+    assert any(pid == os.getpid() for pid, _ in _threads._pools)  # the pool's threads are alive here, and not there
+    np.testing.assert_array_equal(computed_by_a_forked_child(), want)
     np.testing.assert_array_equal(everything(objective(2), THETA), want)  # and the parent goes on
+
+
+@with_fork
+@with_threads_alive
+def test_a_child_forked_amid_a_map_of_another_thread_computes_the_same_with_threads():
+    want, ended = everything(objective(1), THETA), threading.Event()
+
+    def go_on():
+        while not ended.is_set():
+            list(map_blocks(lambda start, stop: None, BLOCKS, 2))
+
+    other = threading.Thread(target=go_on)
+    other.start()
+    try:
+        for _ in range(5):
+            np.testing.assert_array_equal(computed_by_a_forked_child(), want)
+    finally:
+        ended.set()
+        other.join()
 
 
 def test_a_spawned_child_computes_the_same():
@@ -247,17 +510,55 @@ def test_a_spawned_child_computes_the_same():
         assert pool.apply(cs.log_likelihood, arguments, {"n_threads": 2}) == cs.log_likelihood(*arguments, n_threads=1)
 
 
-def test_a_loky_worker_computes_the_same_and_takes_its_share_of_the_threads(monkeypatch):
+def _in_a_worker(environment, n_threads):
+    # what a worker computes where 8 CPUs are free, its number of threads, and the sizes of the pools it has made
+    os.environ.update(environment)
+    _threads.usable_cpus = lambda pid: 8
+    X = np.sin(np.arange(300_000.0)).reshape(100_000, 3)
+    value = cs.log_likelihood(X, np.arange(100_000) % 3, np.eye(3), n_threads=n_threads)
+    return value, check_n_threads(n_threads), [size for pid, size in _threads._pools if pid == os.getpid()]
+
+
+@with_threads_alive
+@pytest.mark.parametrize("start", multiprocessing.get_all_start_methods())
+@pytest.mark.parametrize("kind", ["multiprocessing.Pool", "ProcessPoolExecutor"])
+def test_a_worker_of_a_pool_takes_one_thread_unless_asked_for_more_and_computes_the_same(uncounted, start, kind):
+    uncounted.setattr(_threads, "usable_cpus", lambda pid: 8)
+    assert default_n_threads() == 8  # here, where no siblings have the other CPUs
+    X = np.sin(np.arange(300_000.0)).reshape(100_000, 3)
+    value = cs.log_likelihood(X, np.arange(100_000) % 3, np.eye(3), n_threads=2)
+    context = multiprocessing.get_context(start)
+    with context.Pool(1) if kind == "multiprocessing.Pool" else ProcessPoolExecutor(1, context) as pool:
+        def ask(environment, n_threads):
+            if kind == "multiprocessing.Pool":
+                return pool.apply_async(_in_a_worker, (environment, n_threads)).get(60)
+            return pool.submit(_in_a_worker, environment, n_threads).result(60)
+
+        assert ask({}, None) == (value, 1, [])
+        assert ask({}, 3) == (value, 3, [3])
+        assert ask({"OMP_NUM_THREADS": "2"}, None) == (value, 2, [3, 2])
+        assert ask({"CSOFTMAX_NUM_THREADS": "5"}, None) == (value, 5, [3, 2, 5])
+
+
+def test_a_loky_worker_computes_the_same_and_takes_its_share_of_the_threads_or_those_asked_for(monkeypatch):
     joblib = pytest.importorskip("joblib")
     for name in ("CSOFTMAX_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     arguments = (np.sin(np.arange(60_000.0)).reshape(20_000, 3), np.arange(20_000) % 3, np.eye(3))
     want = cs.log_likelihood(*arguments, n_threads=1)
     results = joblib.Parallel(n_jobs=2, backend="loky")(
-        [joblib.delayed(cs.log_likelihood)(*arguments), joblib.delayed(default_n_threads)()])
+        [joblib.delayed(cs.log_likelihood)(*arguments), joblib.delayed(default_n_threads)(),
+         joblib.delayed(check_n_threads)(3)])
     assert results[0] == want
-    # loky tells its workers by OMP_NUM_THREADS: CPUs divided by workers, at least 1
-    assert results[1] == max(joblib.cpu_count() // 2, 1)
+    # joblib tells loky's workers by OMP_NUM_THREADS: CPUs divided by workers, at least 1
+    assert results[1:] == [max(joblib.cpu_count() // 2, 1), 3]
+
+
+@with_threads_alive
+def test_a_worker_of_joblibs_pool_of_multiprocessing_takes_one_thread(uncounted):
+    joblib = pytest.importorskip("joblib")
+    call = joblib.delayed(default_n_threads)
+    assert joblib.Parallel(n_jobs=2, backend="multiprocessing")([call(), call()]) == [1, 1]
 
 
 def test_the_mass_of_counts_is_whole_whenever_another_thread_reads_it():
