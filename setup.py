@@ -7,7 +7,8 @@ import sysconfig
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-SOURCES = ["src/common.pxi", "src/dense.pxi", "src/rows.pxi", "src/simd.h"]
+SOURCES = ["src/common.pxi", "src/load.pxi", "src/tiles.pxi", "src/residuals.pxi", "src/dense.pxi", "src/hessian.pxi",
+           "src/rows.pxi", "src/simd.h"]
 
 # CSOFTMAX_BOUNDSCHECK=1 makes a debug build: slow, with symbols, and an index out of bounds raises. It has a folder of
 # its own, for what decides whether to build again compares dates and not directives.
@@ -47,16 +48,21 @@ if sys.platform == "linux":
 HELPERS = "csoftmax._cyutility"
 
 
-def extension(name, source, flags=(), **options):
-    return Extension(name, [source], extra_compile_args=[*flags, *FLAGS], extra_link_args=LINK_FLAGS,
-                     libraries=LIBRARIES, define_macros=[("Py_LIMITED_API", "0x030B0000"), ("CYTHON_LIMITED_API", "1")],
-                     py_limited_api=True, **options)
+MACROS = [("Py_LIMITED_API", "0x030B0000"), ("CYTHON_LIMITED_API", "1")]
 
+
+def extension(name, source, flags=(), macros=(), **options):
+    return Extension(name, [source], extra_compile_args=[*flags, *FLAGS], extra_link_args=LINK_FLAGS,
+                     libraries=LIBRARIES, define_macros=[*MACROS, *macros], py_limited_api=True, **options)
+
+
+# and a second module a level, where the arithmetic is in float
+PRECISIONS = {"": [], "_single": [("CSOFTMAX_SINGLE", "1")]}
 
 extensions = [
-    extension(f"csoftmax._kernels_{level}", f"src/kernels_{level}.pyx", [*KERNEL_FLAGS, *flags],
+    extension(f"csoftmax._kernels_{level}{suffix}", f"src/kernels_{level}{suffix}.pyx", [*KERNEL_FLAGS, *flags], macros,
               depends=SOURCES, include_dirs=["src"])
-    for level, flags in LEVELS.items()
+    for level, flags in LEVELS.items() for suffix, macros in PRECISIONS.items()
 ]
 extensions += [extension("csoftmax._cpu", "src/cpu.pyx"), extension(HELPERS, "src/_cyutility.c")]
 

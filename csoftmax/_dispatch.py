@@ -6,6 +6,7 @@ The one place where the build is chosen: by the processor, or by the environment
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 from types import ModuleType
@@ -35,8 +36,10 @@ def available() -> tuple[str, ...]:
     return _BUILDS[_cpu.level()]
 
 
-def load(isa: str | None = None) -> ModuleType:
+def load(isa: str | None = None, suffix: str = "") -> ModuleType:
     """Return the kernels built for `isa`; by default CSOFTMAX_ISA, else the best this processor can run.
+
+    With the suffix "_single", those whose arithmetic is in float32.
 
     Raises
     ------
@@ -47,8 +50,14 @@ def load(isa: str | None = None) -> ModuleType:
     isa = isa or os.environ.get("CSOFTMAX_ISA") or runs_here[0]
     if isa not in runs_here:
         raise ImportError(f"CSOFTMAX_ISA is {isa!r}; this processor can run {', '.join(map(repr, runs_here))}")
-    return importlib.import_module(f"csoftmax._kernels_{isa}")
+    return importlib.import_module(f"csoftmax._kernels_{isa}{suffix}")
 
 
 kernels = load()
 isa = kernels.__name__.rpartition("_")[2]
+
+
+@functools.cache
+def load_single() -> ModuleType:
+    """Return the kernels of the same build whose arithmetic is in float32; imported when first asked for."""
+    return load(isa, "_single")

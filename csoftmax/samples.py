@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax import _dispatch
 from csoftmax._dispatch import kernels
 from csoftmax._threads import map_blocks, row_blocks
 
@@ -22,6 +23,7 @@ RowVerb = Literal["log_likelihood", "residual", "probability", "log_probability"
 # the kernels' numbers for what row_results can write
 _ROW_VERBS = {"log_likelihood": 0, "residual": 1, "probability": 2, "log_probability": 3, "logit_range": 4,
               "logit_squares": 5}
+_FLOAT64, _FLOAT32 = kernels.KINDS["d"], kernels.KINDS["f"]
 
 
 class DenseSamples:
@@ -34,8 +36,7 @@ class DenseSamples:
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
-        float64 and float32 in C order go to the kernel as they are; any other real dtype or order is converted a
-        block of rows at a time.
+        Real, of any dtype, order and strides. float64 rows are read in place, others converted a block at a time.
     n_classes : int
     codes : ndarray of shape (n_samples,), integer, or None
         Labels as 0..n_classes-1. A code outside makes every sum nan (int32, int64) or raises (other integers).
@@ -45,12 +46,17 @@ class DenseSamples:
     offset : ndarray of shape (n_samples, n_classes) or None
     fit_intercept : bool
     n_threads : int
+    single : bool
+        Let the sums over samples (log-likelihood, gradient, Hessian product) be computed in float32 within a block of
+        at most 512 rows, and in float64 over blocks, where X is float32.
     """
 
     def __init__(self, X: NDArray[Any], n_classes: int, *, codes: NDArray[Any] | None = None,
                  counts: NDArray[Any] | None = None, weights: NDArray[Any] | None = None,
-                 offset: NDArray[Any] | None = None, fit_intercept: bool = True, n_threads: int = 1) -> None:
+                 offset: NDArray[Any] | None = None, fit_intercept: bool = True, n_threads: int = 1,
+                 single: bool = False) -> None:
         self.X = X
+        self.single = single and X.dtype == np.float32
         self.n_classes = n_classes
         self.codes = codes
         self.counts = counts
@@ -61,6 +67,16 @@ class DenseSamples:
         self.shift: Array | None = None
         self.scale: Array | None = None
         self._mass: Array | None = None
+
+    @property
+    def X(self) -> NDArray[Any]:
+        """The rows, of shape (n_samples, n_features)."""
+        return self._X
+
+    @X.setter
+    def X(self, X: NDArray[Any]) -> None:
+        self._X = X
+        self._source, self._kind = kernel_view(X)
 
     @property
     def n_samples(self) -> int:
@@ -80,9 +96,18 @@ class DenseSamples:
     def _blocks(self, row_elements: int | None = None) -> list[tuple[int, int]]:
         return row_blocks(self.n_samples, row_elements or self.n_features + self.n_classes)
 
-    def _rows(self, start: int, stop: int) -> tuple[NDArray[Any], Array | None, Array | None]:
+    def _rows(self, start: int, stop: int) -> tuple[NDArray[Any], int, Array | None, Array | None]:
         """X's block as the kernel takes it, with the shift and scale."""
-        return contiguous_rows(self.X, start, stop), self.shift, self.scale
+        return *self._plain_rows(start, stop), self.shift, self.scale
+
+    def _plain_rows(self, start: int, stop: int) -> tuple[NDArray[Any], int]:
+        if self._kind is None:
+            return _float64_rows(self.X, start, stop), _FLOAT64
+        return self._source[start:stop], self._kind
+
+    def _sums(self) -> Any:
+        """The kernels that take the sums over samples."""
+        return _dispatch.load_single() if self.single else kernels
 
     def _labels(self, start: int, stop: int) -> tuple[NDArray[Any] | None, Array | None]:
         if self.counts is not None:
@@ -104,8 +129,10 @@ class DenseSamples:
 
     def log_likelihood(self, params: Array) -> float:
         """Return the log-likelihood, summed over the samples."""
+        sums = self._sums()
+
         def block(start: int, stop: int) -> float:
-            return kernels.log_likelihood_and_gradient(
+            return sums.log_likelihood_and_gradient(
                 *self._rows(start, stop), params, self.fit_intercept, *self._labels(start, stop),
                 *self._extras(start, stop), None)
 
@@ -116,9 +143,11 @@ class DenseSamples:
 
     def log_likelihood_and_gradient(self, params: Array) -> tuple[float, Array]:
         """Return the log-likelihood and its gradient, of the shape of `params`, in one pass over X."""
+        sums = self._sums()
+
         def block(start: int, stop: int) -> tuple[float, Array]:
             part = np.empty(self.params_shape)
-            value = kernels.log_likelihood_and_gradient(
+            value = sums.log_likelihood_and_gradient(
                 *self._rows(start, stop), params, self.fit_intercept, *self._labels(start, stop),
                 *self._extras(start, stop), part)
             return value, part
@@ -134,11 +163,13 @@ class DenseSamples:
 
     def hessian_product(self, params: Array, direction: Array) -> Array:
         """Return the product of the log-likelihood's Hessian with `direction`, in one pass over X."""
+        sums = self._sums()
+
         def block(start: int, stop: int) -> Array:
             part = np.empty(self.params_shape)
             weights, offset = self._extras(start, stop)
-            kernels.hessian_product(*self._rows(start, stop), params, direction, self.fit_intercept,
-                                    self._labels(start, stop)[1], weights, offset, part)
+            sums.hessian_product(*self._rows(start, stop), params, direction, self.fit_intercept,
+                                 self._labels(start, stop)[1], weights, offset, part)
             return part
 
         product = np.zeros(self.params_shape)
@@ -220,7 +251,7 @@ class DenseSamples:
 
         def block(start: int, stop: int) -> Array:
             part = np.empty((3, self.n_features))
-            kernels.column_totals(contiguous_rows(self.X, start, stop), None if mass is None else mass[start:stop],
+            kernels.column_totals(*self._plain_rows(start, stop), None if mass is None else mass[start:stop],
                                   part)
             return part
 
@@ -302,12 +333,15 @@ class DenseSamples:
         return self.replace(shift=center, scale=scale)
 
 
-def contiguous_rows(X: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
-    """Return X[start:stop] as float64, or float32 where it is that or narrower, in C order; a view where it can be."""
-    rows = X[start:stop]
-    if (rows.dtype == np.float64 or rows.dtype == np.float32) and rows.flags.c_contiguous and rows.dtype.isnative:
-        return rows
-    return np.ascontiguousarray(rows, dtype=np.float32 if X.dtype in (np.float32, np.float16) else np.float64)
+def kernel_view(X: NDArray[Any]) -> tuple[NDArray[Any], int | None]:
+    """Return X as the kernels read it and their number for its elements; None for a dtype that they don't read."""
+    dtype = X.dtype
+    kind = kernels.KINDS.get(dtype.char) if dtype.isnative and X.flags.aligned else None
+    if dtype.kind == "b":
+        return X.view(np.uint8), kind
+    if dtype == np.float16:
+        return X.view(np.uint16), kind
+    return X, kind
 
 
 def _float64_rows(values: NDArray[Any], start: int, stop: int) -> Array:

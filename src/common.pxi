@@ -1,33 +1,52 @@
-# One source of all kernels: each kernels_* stub includes this file and is compiled for one level of processor.
+# One source of all kernels: each kernels_* stub includes this file and is compiled for one level of processor, and for
+# double or for float.
 #
-# csoftmax._dispatch chooses among the stubs' modules. It stands on simd.h (vectors), dense.pxi and rows.pxi.
+# csoftmax._dispatch chooses among the stubs' modules. It stands on simd.h.
 
 from libc.math cimport INFINITY, NAN, log1p
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cdef extern from "simd.h" nogil:
-    ctypedef double vec "vec_t"     # to Cython a double: its arithmetic compiles to the vector's
-    const Py_ssize_t VEC_LANES, FORWARD_VECS, OUTER_CLASSES, OUTER_VECS
-    vec vload(const double *p)
-    void vstore(double *p, vec v)
-    vec vset(double x)
+    ctypedef double number "number_t"   # double, or float in the modules for it
+    ctypedef double vec "vec_t"         # to Cython a double: its arithmetic compiles to the vector's
+    const Py_ssize_t VEC_LANES, FORWARD_ROWS, FORWARD_VECS, DOT_ROWS, OUTER_CLASSES, OUTER_VECS
+    vec vload(const number *p)
+    vec vload_once(const number *p)
+    void vstore(number *p, vec v)
+    vec vset(number x)
     vec vmax(vec a, vec b)
     vec vwhere_equal(vec a, vec b, vec x)
     vec vwhere_finite(vec a, vec x)
-    vec vexp(vec x)
-    vec vlog1p(vec x)
-    void vtranspose(vec *a)
+    vec vadd_where_equal(vec s, vec a, vec b, vec x)
+    vec vadd_unless_equal(vec s, vec a, vec b, vec x)
     vec vblend_equal(vec a, vec b, vec x, vec y)
+    vec vexp(vec x)
     vec vexp_gradual(vec x)
+    vec vlog1p(vec x)
+    void vstore_columns(number *out, Py_ssize_t stride, vec *a, int n)
+    void vadd_sums(number *out, vec *a, int n)
     double vsum(vec v)
-    double vmaximum(vec v)
-
-ctypedef fused real:
-    float
-    double
+    number vmaximum(vec v)
+    void PREFETCH(const void *p)
 
 LANES = VEC_LANES
 
+
+cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
+    return (n + unit - 1) // unit * unit
+
+
+cdef void *allocate(Py_ssize_t n_bytes) except NULL nogil:
+    # zeroed, and 64 bytes more than asked for, so that the caller may align to a cache line
+    cdef void *p = calloc(n_bytes + 64, 1)
+    if p == NULL:
+        with gil:
+            raise MemoryError(f"no memory for {n_bytes} bytes of scratch")
+    return p
+
+
+include "load.pxi"
+include "tiles.pxi"
+include "residuals.pxi"
 include "dense.pxi"
-include "rows.pxi"

@@ -14,7 +14,12 @@
 # nan anywhere gives nan; one +inf is the limit (softmax 1 there, 0 elsewhere), several have none (nan); all -inf
 # gives nan, and -inf for logsumexp.
 
-cdef inline void copy_row(const real *x, Py_ssize_t n, Py_ssize_t padded, double *row) noexcept nogil:
+ctypedef fused real:
+    float
+    double
+
+
+cdef inline void copy_row(const real *x, Py_ssize_t n, Py_ssize_t padded, number *row) noexcept nogil:
     cdef Py_ssize_t k
     for k in range(n):
         row[k] = x[k]
@@ -22,7 +27,7 @@ cdef inline void copy_row(const real *x, Py_ssize_t n, Py_ssize_t padded, double
         row[k] = -INFINITY
 
 
-cdef double row_exponentials(const double *row, double *e, Py_ssize_t padded, double *maximum) noexcept nogil:
+cdef number row_exponentials(const number *row, number *e, Py_ssize_t padded, number *maximum) noexcept nogil:
     # e[k] <- exp(row[k] - m); returns rest. e may be NULL. A row without a finite largest entry: see special_row.
     cdef Py_ssize_t v
     cdef vec m = vload(row), x, d, b, y, top, one = vset(1.0), rest = vset(0.0), ties = vset(0.0)
@@ -45,7 +50,7 @@ cdef double row_exponentials(const double *row, double *e, Py_ssize_t padded, do
     return vsum(rest) + (vsum(ties) - 1.0)
 
 
-cdef bint has_nan(const double *row, Py_ssize_t n) noexcept nogil:
+cdef bint has_nan(const number *row, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t k
     for k in range(n):
         if row[k] != row[k]:
@@ -53,14 +58,14 @@ cdef bint has_nan(const double *row, Py_ssize_t n) noexcept nogil:
     return False
 
 
-cdef Py_ssize_t infinities(const double *row, Py_ssize_t n) noexcept nogil:
+cdef Py_ssize_t infinities(const number *row, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t k, count = 0
     for k in range(n):
         count += row[k] == INFINITY
     return count
 
 
-cdef void limit_row(double *row, Py_ssize_t n, bint logs) noexcept nogil:
+cdef void limit_row(number *row, Py_ssize_t n, bint logs) noexcept nogil:
     # softmax (or its log) of a row whose largest entry is not finite, in place
     cdef Py_ssize_t k
     cdef bint limit = infinities(row, n) == 1 and not has_nan(row, n)
@@ -76,13 +81,13 @@ cdef void limit_row(double *row, Py_ssize_t n, bint logs) noexcept nogil:
 def softmax_rows(const real[:, ::1] x, real[:, ::1] out):
     """Write the softmax of each row of `x` to `out`; both may be the same array."""
     cdef Py_ssize_t n = x.shape[0], C = x.shape[1], padded = round_up(C, 8), r, k
-    cdef double m, rest
-    cdef double *row
-    cdef double *e
+    cdef number m, rest
+    cdef number *row
+    cdef number *e
     if n == 0 or C == 0:
         return
     with nogil:
-        row = allocate(2 * padded)
+        row = <number *> allocate(2 * padded * sizeof(number))
         e = row + padded
         for r in range(n):
             copy_row(&x[r, 0], C, padded, row)
@@ -101,12 +106,12 @@ def softmax_rows(const real[:, ::1] x, real[:, ::1] out):
 def log_softmax_rows(const real[:, ::1] x, real[:, ::1] out):
     """Write the logarithm of the softmax of each row of `x` to `out`; both may be the same array."""
     cdef Py_ssize_t n = x.shape[0], C = x.shape[1], padded = round_up(C, 8), r, k
-    cdef double m, rest
-    cdef double *row
+    cdef number m, rest
+    cdef number *row
     if n == 0 or C == 0:
         return
     with nogil:
-        row = allocate(padded)
+        row = <number *> allocate(padded * sizeof(number))
         for r in range(n):
             copy_row(&x[r, 0], C, padded, row)
             rest = row_exponentials(row, NULL, padded, &m)
@@ -124,12 +129,12 @@ def log_softmax_rows(const real[:, ::1] x, real[:, ::1] out):
 def logsumexp_rows(const real[:, ::1] x, real[::1] out):
     """Write log(sum_k exp(x[r, k])) of each row to `out`."""
     cdef Py_ssize_t n = x.shape[0], C = x.shape[1], padded = round_up(C, 8), r
-    cdef double m, rest
-    cdef double *row
+    cdef number m, rest
+    cdef number *row
     if n == 0 or C == 0:
         return
     with nogil:
-        row = allocate(padded)
+        row = <number *> allocate(padded * sizeof(number))
         for r in range(n):
             copy_row(&x[r, 0], C, padded, row)
             rest = row_exponentials(row, NULL, padded, &m)

@@ -1,12 +1,13 @@
-/* Vectors of doubles in the compiler's own vector type, and exp and log on them.
+/* Vectors in the compiler's own vector types, and exp and log on them.
  *
  *     exp(x) = 2^n exp(r),  n = round(x / ln 2),  r = x - n ln 2,  |r| <= ln(2) / 2
- *     exp(r) = 1 + (r + r^2 q(r)),  q of degree 10 (Chebyshev fit of (exp(r) - 1 - r) / r^2)
+ *     exp(r) = 1 + (r + r^2 q(r)),  q of degree 10 in double, 4 in float (minimax fits)
  *
- * The fit's error is 2.4e-19 relative, so what remains is the rounding of the last two operations:
- * at most 1 ulp. ln 2 is split so that n * LN2_HI is exact for |n| < 2^21 (Cody & Waite 1980).
+ * The fit's error is 2.4e-19 relative (float: 3e-9), so what remains is the rounding of the last operation and of
+ * r + r^2 q(r): at most 1 ulp. ln 2 is split so that n * LN2_HI is exact (Cody & Waite 1980).
  *
- * gcc and clang: VEC_LANES doubles, by what the file is compiled for. Elsewhere: one double, same code path.
+ * number_t is double, or float where CSOFTMAX_SINGLE is defined: the same source is built for each. gcc and clang:
+ * VEC_LANES of them, by what the file is compiled for. Elsewhere: one, same code path.
  */
 #ifndef CSOFTMAX_SIMD_H
 #define CSOFTMAX_SIMD_H
@@ -15,77 +16,200 @@
 #include <stdint.h>
 #include <string.h>
 
-/* veci_t is unsigned: where x is far out of exp's range the sum with the exponent wraps, and the result is masked. */
 #if defined(__GNUC__) || defined(__clang__)
 #  if defined(__AVX512F__)
-#    define VEC_LANES 8
+#    define VEC_BYTES 64
 #  elif defined(__AVX__)
-#    define VEC_LANES 4
+#    define VEC_BYTES 32
 #  else
-#    define VEC_LANES 2
+#    define VEC_BYTES 16
 #  endif
-typedef double vec_t __attribute__((vector_size(VEC_LANES * 8)));
-typedef uint64_t veci_t __attribute__((vector_size(VEC_LANES * 8)));
+#  ifdef CSOFTMAX_SINGLE
+typedef float number_t;
+typedef float vec_t __attribute__((vector_size(VEC_BYTES)));
+typedef uint32_t bits_t;
+typedef uint32_t veci_t __attribute__((vector_size(VEC_BYTES)));  /* unsigned: sums with an exponent may wrap */
+typedef float half_t __attribute__((vector_size(VEC_BYTES / 2)));
+#    define VEC_LANES (VEC_BYTES / 4)
+#  else
+typedef double number_t;
+typedef double vec_t __attribute__((vector_size(VEC_BYTES)));
+typedef uint64_t bits_t;
+typedef uint64_t veci_t __attribute__((vector_size(VEC_BYTES)));
+#    define VEC_LANES (VEC_BYTES / 8)
+#  endif
 #  define VEC_MASK(comparison) ((veci_t)(comparison))
 #  define VEC_BITS(x) ((veci_t)(x))
 #  define VEC_FROM_BITS(b) ((vec_t)(b))
+#  define PREFETCH(p) __builtin_prefetch((p), 0, 2)
 #else
+#  define VEC_BYTES 8
 #  define VEC_LANES 1
-typedef double vec_t;
-typedef uint64_t veci_t;
+#  ifdef CSOFTMAX_SINGLE
+typedef float number_t;
+typedef uint32_t bits_t;
+#  else
+typedef double number_t;
+typedef uint64_t bits_t;
+#  endif
+typedef number_t vec_t;
+typedef bits_t veci_t;
 #  define VEC_MASK(comparison) (-(veci_t)(comparison))
-static inline veci_t VEC_BITS(double x) { veci_t b; memcpy(&b, &x, 8); return b; }
-static inline double VEC_FROM_BITS(veci_t b) { double x; memcpy(&x, &b, 8); return x; }
+static inline veci_t VEC_BITS(vec_t x) { veci_t b; memcpy(&b, &x, sizeof b); return b; }
+static inline vec_t VEC_FROM_BITS(veci_t b) { vec_t x; memcpy(&x, &b, sizeof x); return x; }
+#  define PREFETCH(p) ((void)(p))
 #endif
 
 /* Tiles of the loops, by the number of registers: 32 with AVX-512, else 16 */
-#if VEC_LANES == 8
+#if VEC_BYTES == 64
+#  define FORWARD_ROWS 8
 #  define FORWARD_VECS 3
+#  define DOT_ROWS 8
+#  define DOT_CLASSES 3
 #  define OUTER_CLASSES 8
 #  define OUTER_VECS 3
 #else
+#  define FORWARD_ROWS 4
 #  define FORWARD_VECS 2
+#  define DOT_ROWS (VEC_LANES < 4 ? VEC_LANES : 4)
+#  define DOT_CLASSES 3
 #  define OUTER_CLASSES 5
 #  define OUTER_VECS 2
 #endif
 
-static inline vec_t vload(const double *p) { vec_t v; memcpy(&v, p, sizeof v); return v; }
-static inline void vstore(double *p, vec_t v) { memcpy(p, &v, sizeof v); }
-static inline vec_t vset(double x) { vec_t zero = {0}; return x - zero; }
-static inline vec_t vselect(veci_t mask, vec_t a, vec_t b) {
+static inline vec_t vload(const number_t *p) { vec_t v; memcpy(&v, p, sizeof v); return v; }
+/* Loaded once and kept in a register: gcc folds the load into each multiplication that uses it, and where vectors
+ * straddle cache lines loads are what bounds a tile of dot products (70 000 x 784 x 10: from 35 ms to 24). */
+static inline vec_t vload_once(const number_t *p) {
+    vec_t v = vload(p);
+#if VEC_LANES > 1 && defined(__x86_64__)
+    __asm__("" : "+v"(v));
+#endif
+    return v;
+}
+static inline void vstore(number_t *p, vec_t v) { memcpy(p, &v, sizeof v); }
+static inline vec_t vset(number_t x) { vec_t zero = {0}; return x - zero; }
+
+/* vmax(a, b): a where a > b, else b, so a nan in b stays. vselect(mask, a, b): a where the mask is set, else b.
+ * x86 has one instruction for each; from the vector types' comparisons gcc 12 makes three or four, and a residual
+ * stage of 7 classes took 1.3 times as long. */
+#if defined(__AVX512F__)
+#  include <immintrin.h>
+#  ifdef CSOFTMAX_SINGLE
+#    define VEC_OP(name) _mm512_##name##_ps
+typedef __mmask16 mask_t;
+#  else
+#    define VEC_OP(name) _mm512_##name##_pd
+typedef __mmask8 mask_t;
+#  endif
+static inline vec_t vmax(vec_t a, vec_t b) { return VEC_OP(max)(a, b); }
+static inline mask_t mask_equal(vec_t a, vec_t b) {
+#  ifdef CSOFTMAX_SINGLE
+    return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ);
+#  else
+    return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ);
+#  endif
+}
+static inline mask_t mask_greater(vec_t a, vec_t b) {
+#  ifdef CSOFTMAX_SINGLE
+    return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
+#  else
+    return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ);
+#  endif
+}
+static inline vec_t vselect(mask_t mask, vec_t a, vec_t b) { return VEC_OP(mask_blend)(mask, b, a); }
+static inline vec_t vwhere(mask_t mask, vec_t a) { return VEC_OP(maskz_mov)(mask, a); }
+#else
+typedef veci_t mask_t;
+static inline mask_t mask_equal(vec_t a, vec_t b) { return VEC_MASK(a == b); }
+static inline mask_t mask_greater(vec_t a, vec_t b) { return VEC_MASK(a > b); }
+static inline vec_t vwhere(mask_t mask, vec_t a) { return VEC_FROM_BITS(VEC_BITS(a) & mask); }
+#  if defined(__AVX__) || defined(__SSE4_1__)
+#    include <immintrin.h>
+#    if defined(__AVX__) && defined(CSOFTMAX_SINGLE)
+#      define VEC_OP(name) _mm256_##name##_ps
+#    elif defined(__AVX__)
+#      define VEC_OP(name) _mm256_##name##_pd
+#    elif defined(CSOFTMAX_SINGLE)
+#      define VEC_OP(name) _mm_##name##_ps
+#    else
+#      define VEC_OP(name) _mm_##name##_pd
+#    endif
+static inline vec_t vmax(vec_t a, vec_t b) { return VEC_OP(max)(a, b); }
+static inline vec_t vselect(mask_t mask, vec_t a, vec_t b) { return VEC_OP(blendv)(b, a, VEC_FROM_BITS(mask)); }
+#  else
+static inline vec_t vselect(mask_t mask, vec_t a, vec_t b) {
     return VEC_FROM_BITS((VEC_BITS(a) & mask) | (VEC_BITS(b) & ~mask));
 }
-static inline vec_t vmax(vec_t a, vec_t b) { return vselect(VEC_MASK(a > b), a, b); }
-/* x where a == b, else 0 */
-static inline vec_t vwhere_equal(vec_t a, vec_t b, vec_t x) {
-    return VEC_FROM_BITS(VEC_BITS(x) & VEC_MASK(a == b));
+static inline vec_t vmax(vec_t a, vec_t b) { return vselect(mask_greater(a, b), a, b); }
+#  endif
+#endif
+
+/* x where a == b, else 0; else y */
+static inline vec_t vwhere_equal(vec_t a, vec_t b, vec_t x) { return vwhere(mask_equal(a, b), x); }
+static inline vec_t vblend_equal(vec_t a, vec_t b, vec_t x, vec_t y) { return vselect(mask_equal(a, b), x, y); }
+/* s + x where a == b, else s; s + x where not a == b, else s */
+#if defined(__AVX512F__)
+static inline vec_t vadd_where_equal(vec_t s, vec_t a, vec_t b, vec_t x) {
+    return VEC_OP(mask_add)(s, mask_equal(a, b), s, x);
 }
-/* x where a == b, else y */
-static inline vec_t vblend_equal(vec_t a, vec_t b, vec_t x, vec_t y) { return vselect(VEC_MASK(a == b), x, y); }
+static inline vec_t vadd_unless_equal(vec_t s, vec_t a, vec_t b, vec_t x) {
+    return VEC_OP(mask_add)(s, (mask_t)~mask_equal(a, b), s, x);
+}
+#else
+static inline vec_t vadd_where_equal(vec_t s, vec_t a, vec_t b, vec_t x) { return s + vwhere(mask_equal(a, b), x); }
+static inline vec_t vadd_unless_equal(vec_t s, vec_t a, vec_t b, vec_t x) { return s + vwhere(~mask_equal(a, b), x); }
+#endif
 /* x where a is neither infinite nor nan, else 0 */
-static inline vec_t vwhere_finite(vec_t a, vec_t x) {
-    return VEC_FROM_BITS(VEC_BITS(x) & VEC_MASK(a - a == a - a));
-}
-/* In a fixed order, so that the answer depends on VEC_LANES alone. */
+static inline vec_t vwhere_finite(vec_t a, vec_t x) { return vwhere(mask_equal(a - a, a - a), x); }
+/* In a fixed order, so that the answer depends on VEC_LANES alone; in double. */
 static inline double vsum(vec_t v) {
-    double lane[VEC_LANES], s = 0.0;
+    number_t lane[VEC_LANES];
+    double s = 0.0;
     memcpy(lane, &v, sizeof v);
     for (int i = 0; i < VEC_LANES; i++) s += lane[i];
     return s;
 }
-static inline double vmaximum(vec_t v) {
-    double lane[VEC_LANES], m;
+static inline number_t vmaximum(vec_t v) {
+    number_t lane[VEC_LANES], m;
     memcpy(lane, &v, sizeof v);
     m = lane[0];
     for (int i = 1; i < VEC_LANES; i++) m = lane[i] > m ? lane[i] : m;
     return m;
 }
 
-/* exp(r), and n in the low 12 bits of *exponent */
+/* The rounding constant, 1.5 * 2^52 plus the exponent's bias: added to a number it leaves n + bias in the low bits. */
+#ifdef CSOFTMAX_SINGLE
+#  define EXP_ROUND 12583039.0f
+#  define EXP_BITS 23
+#  define EXP_FLUSH -87.0f      /* the smallest normal number is exp(-87.3) */
+#  define EXP_GRADUAL -80.0f
+#  define EXP_ZERO -104.0f      /* half of the smallest number is exp(-103.97) */
+#  define EXP_RAISE 64
+#  define EXP_LOWER 0x1p-64f
+#else
+#  define EXP_ROUND 6755399441056767.0
+#  define EXP_BITS 52
+#  define EXP_FLUSH -708.0      /* the smallest normal number is exp(-708.4) */
+#  define EXP_GRADUAL -700.0
+#  define EXP_ZERO -745.2       /* half of the smallest number is exp(-745.13) */
+#  define EXP_RAISE 256
+#  define EXP_LOWER 0x1p-256
+#endif
+
+/* exp(r) - 1; and n + bias in the low bits of *exponent */
 static inline vec_t vexp_reduced(vec_t x, veci_t *exponent) {
-    const double round_bias = 6755399441055744.0;  /* 1.5 * 2^52: adding it rounds to an integer in the low bits */
-    vec_t shifted = x * 0x1.71547652b82fep+0 + round_bias;
-    vec_t n = shifted - round_bias;
+#ifdef CSOFTMAX_SINGLE
+    vec_t shifted = x * 0x1.715476p+0f + EXP_ROUND;
+    vec_t n = shifted - EXP_ROUND;
+    vec_t r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
+    vec_t q = r * 0x1.6a2434p-10f + 0x1.1239e2p-7f;
+    q = q * r + 0x1.5558f2p-5f;
+    q = q * r + 0x1.555492p-3f;
+    q = q * r + 0x1.fffffcp-2f;
+#else
+    vec_t shifted = x * 0x1.71547652b82fep+0 + EXP_ROUND;
+    vec_t n = shifted - EXP_ROUND;
     vec_t r = (x - n * 0x1.62e42fee00000p-1) - n * 0x1.a39ef35793c76p-33;
     vec_t q = r * 0x1.1f730349868cep-29 + 0x1.af4de97ca4194p-26;
     q = q * r + 0x1.27e4db646b17ep-22;
@@ -97,49 +221,64 @@ static inline vec_t vexp_reduced(vec_t x, veci_t *exponent) {
     q = q * r + 0x1.5555555555556p-5;
     q = q * r + 0x1.5555555555557p-3;
     q = q * r + 0.5;
+#endif
     *exponent = VEC_BITS(shifted);
-    return (q * r * r + r) + 1.0;
+    return q * r * r + r;
 }
 
-/* exp for x <= 709; exactly 0 below -708 (the smallest normal number is exp(-708.4)), since a denormal costs
- * over a hundred cycles in every later operation; nan stays nan. */
+/* exp for x <= 709 (float: 88); exactly 0 below EXP_FLUSH, since a denormal costs over a hundred cycles in every later
+ * operation; nan stays nan. x is held above EXP_FLUSH - 1, where the arithmetic is finite. */
 static inline vec_t vexp(vec_t x) {
     veci_t n;
-    vec_t y = vexp_reduced(x, &n);
-    y = VEC_FROM_BITS(VEC_BITS(y) + (n << 52));
-    y = VEC_FROM_BITS(VEC_BITS(y) & ~VEC_MASK(x < -708.0));
-    return vselect(VEC_MASK(x == x), y, x);
+    vec_t held = vmax(vset(EXP_FLUSH - 1), x);
+    vec_t p = vexp_reduced(held, &n);
+    vec_t s = vwhere(mask_greater(held, vset(EXP_FLUSH)), VEC_FROM_BITS(n << EXP_BITS));
+    return p * s + s;
 }
 
-/* exp for x <= 709, denormal results included: 2^(n + 256) by the exponent bits, then a multiplication by 2^-256
- * that rounds once; exactly 0 below -745.2. */
+/* exp for x <= 709 (88), denormal results included: 2^(n + EXP_RAISE) by the exponent bits, then a multiplication by
+ * 2^-EXP_RAISE that rounds once; exactly 0 below EXP_ZERO. */
 static inline vec_t vexp_gradual(vec_t x) {
     veci_t n;
-    vec_t y = vexp_reduced(x, &n);
-    veci_t low = VEC_MASK(x < -700.0);
-    y = VEC_FROM_BITS(VEC_BITS(y) + ((n + (low & 256)) << 52));
-    y = vselect(low, y * 0x1p-256, y);
-    y = VEC_FROM_BITS(VEC_BITS(y) & ~VEC_MASK(x < -745.2));
-    return vselect(VEC_MASK(x == x), y, x);
+    vec_t held = vmax(vset(EXP_ZERO - 1), x);
+    vec_t p = vexp_reduced(held, &n);
+    vec_t low = vset(1), raise = VEC_FROM_BITS(VEC_BITS(low) & 0);
+    mask_t normal = mask_greater(held, vset(EXP_GRADUAL));
+    raise = VEC_FROM_BITS(VEC_BITS(raise) + EXP_RAISE);
+    raise = vselect(normal, VEC_FROM_BITS(VEC_BITS(low) & 0), raise);
+    vec_t s = VEC_FROM_BITS((n + VEC_BITS(raise)) << EXP_BITS);
+    s = vwhere(mask_greater(held, vset(EXP_ZERO)), s);
+    return (p * s + s) * vselect(normal, low, vset(EXP_LOWER));
 }
-
 
 /* log(1 + x) for finite x >= 0. With u = 1 + x = 2^n (1 + f), sqrt(1/2) <= 1 + f < sqrt(2), s = f / (2 + f), z = s^2:
  *
- *     log(1 + f) = f - (f^2/2 - s (f^2/2 + z P(z)))       P of degree 6 (Chebyshev fit, error 4.6e-18 relative)
+ *     log(1 + f) = f - (f^2/2 - s (f^2/2 + z P(z)))       P of degree 6, error 4.6e-18 relative (float: 2, 8e-10)
  *     log1p(x)   = n ln 2 + log(1 + f) + (x - (u - 1)) / u
  *
  * the last term being what the rounding of 1 + x lost. */
 static inline vec_t vlog1p(vec_t x) {
-    vec_t u = x + 1.0;
-    vec_t lost = x - (u - 1.0);
+    vec_t u = x + (number_t)1;
+    vec_t lost = x - (u - (number_t)1);
     /* bits of sqrt(1/2): what is above counts as the next power of two */
+#ifdef CSOFTMAX_SINGLE
+    veci_t n = (VEC_BITS(u) - 0x3f3504f3u) >> 23;
+    vec_t f = VEC_FROM_BITS(VEC_BITS(u) - (n << 23)) - 1.0f;
+    vec_t k = VEC_FROM_BITS(n + 0x4b400000u) - 12582912.0f;
+#else
     veci_t n = (VEC_BITS(u) - UINT64_C(0x3fe6a09e667f3bcd)) >> 52;
     vec_t f = VEC_FROM_BITS(VEC_BITS(u) - (n << 52)) - 1.0;
     vec_t k = VEC_FROM_BITS(n + UINT64_C(0x4338000000000000)) - 6755399441055744.0;
-    vec_t s = f / (f + 2.0);
+#endif
+    vec_t s = f / (f + (number_t)2);
     vec_t z = s * s;
-    vec_t half = 0.5 * f * f;
+    vec_t half = (number_t)0.5 * f * f;
+#ifdef CSOFTMAX_SINGLE
+    vec_t p = z * 0x1.31e46ep-2f + 0x1.995eb0p-2f;
+    p = p * z + 0x1.55557ap-1f;
+    vec_t tail = s * (half + p * z) + (k * 0x1.7f7d1cp-20f + lost / u);
+    return k * 0x1.62e4p-1f - ((half - tail) - f);
+#else
     vec_t p = z * 0x1.2b5f68a50d903p-3 + 0x1.39fdcceb4bb45p-3;
     p = p * z + 0x1.7462b91b8df65p-3;
     p = p * z + 0x1.c71c62d5e53e0p-3;
@@ -148,51 +287,100 @@ static inline vec_t vlog1p(vec_t x) {
     p = p * z + 0x1.5555555555558p-1;
     vec_t tail = s * (half + p * z) + (k * 0x1.a39ef35793c76p-33 + lost / u);
     return k * 0x1.62e42fee00000p-1 - ((half - tail) - f);
+#endif
 }
 
-/* VEC_LANES vectors as the rows of a square matrix -> its columns, in place: 24 shuffles for 8 lanes */
+/* VEC_LOW_s(a, b), VEC_HIGH_s(a, b): the lanes i of a and then of b whose bit s is 0, or 1, in blocks of s lanes. */
 #if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
 #  define VEC_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
 #  define VEC_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (veci_t){__VA_ARGS__})
 #endif
-#if VEC_LANES == 8 && defined(__GNUC__)
-static inline void vtranspose(vec_t *a) {
-    vec_t b[8], c[8];
-    for (int i = 0; i < 8; i += 2) {
-        b[i] = VEC_SHUFFLE(a[i], a[i + 1], 0, 8, 2, 10, 4, 12, 6, 14);
-        b[i + 1] = VEC_SHUFFLE(a[i], a[i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
-    }
-    for (int i = 0; i < 8; i += 4)
-        for (int j = 0; j < 2; j++) {
-            c[i + j] = VEC_SHUFFLE(b[i + j], b[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
-            c[i + j + 2] = VEC_SHUFFLE(b[i + j], b[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
-        }
-    for (int j = 0; j < 4; j++) {
-        a[j] = VEC_SHUFFLE(c[j], c[j + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-        a[j + 4] = VEC_SHUFFLE(c[j], c[j + 4], 4, 5, 6, 7, 12, 13, 14, 15);
-    }
-}
-#elif VEC_LANES == 4 && defined(__GNUC__)
-static inline void vtranspose(vec_t *a) {
-    vec_t b[4];
-    for (int i = 0; i < 4; i += 2) {
-        b[i] = VEC_SHUFFLE(a[i], a[i + 1], 0, 4, 2, 6);
-        b[i + 1] = VEC_SHUFFLE(a[i], a[i + 1], 1, 5, 3, 7);
-    }
-    for (int j = 0; j < 2; j++) {
-        a[j] = VEC_SHUFFLE(b[j], b[j + 2], 0, 1, 4, 5);
-        a[j + 2] = VEC_SHUFFLE(b[j], b[j + 2], 2, 3, 6, 7);
-    }
-}
-#elif VEC_LANES == 2 && defined(__GNUC__)
-static inline void vtranspose(vec_t *a) {
-    vec_t b = VEC_SHUFFLE(a[0], a[1], 0, 2);
-    a[1] = VEC_SHUFFLE(a[0], a[1], 1, 3);
-    a[0] = b;
-}
-#else
-static inline void vtranspose(vec_t *a) { (void)a; }
+#if VEC_LANES == 16
+#  define VEC_LOW_1(a, b) VEC_SHUFFLE(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
+#  define VEC_HIGH_1(a, b) VEC_SHUFFLE(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31)
+#  define VEC_LOW_2(a, b) VEC_SHUFFLE(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+#  define VEC_HIGH_2(a, b) VEC_SHUFFLE(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
+#  define VEC_LOW_4(a, b) VEC_SHUFFLE(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
+#  define VEC_HIGH_4(a, b) VEC_SHUFFLE(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31)
+#elif VEC_LANES == 8
+#  define VEC_LOW_1(a, b) VEC_SHUFFLE(a, b, 0, 8, 2, 10, 4, 12, 6, 14)
+#  define VEC_HIGH_1(a, b) VEC_SHUFFLE(a, b, 1, 9, 3, 11, 5, 13, 7, 15)
+#  define VEC_LOW_2(a, b) VEC_SHUFFLE(a, b, 0, 1, 8, 9, 4, 5, 12, 13)
+#  define VEC_HIGH_2(a, b) VEC_SHUFFLE(a, b, 2, 3, 10, 11, 6, 7, 14, 15)
+#  define VEC_LOW_4(a, b) VEC_SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11)
+#  define VEC_HIGH_4(a, b) VEC_SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15)
+#elif VEC_LANES == 4
+#  define VEC_LOW_1(a, b) VEC_SHUFFLE(a, b, 0, 4, 2, 6)
+#  define VEC_HIGH_1(a, b) VEC_SHUFFLE(a, b, 1, 5, 3, 7)
+#  define VEC_LOW_2(a, b) VEC_SHUFFLE(a, b, 0, 1, 4, 5)
+#  define VEC_HIGH_2(a, b) VEC_SHUFFLE(a, b, 2, 3, 6, 7)
+#elif VEC_LANES == 2
+#  define VEC_LOW_1(a, b) VEC_SHUFFLE(a, b, 0, 2)
+#  define VEC_HIGH_1(a, b) VEC_SHUFFLE(a, b, 1, 3)
 #endif
+/* the lower or upper half; asked for where a tile has half as many rows as lanes: in float, from AVX on */
+#if defined(CSOFTMAX_SINGLE) && VEC_LANES == 16
+#  define VEC_HALF(a, upper) ((half_t)_mm512_extractf64x4_pd((__m512d)(a), upper))
+#elif defined(CSOFTMAX_SINGLE) && VEC_LANES == 8
+#  define VEC_HALF(a, upper) ((half_t)_mm256_extractf128_ps(a, upper))
+#endif
+/* never reached: their stage is wider than a vector */
+#ifndef VEC_LOW_1
+#  define VEC_LOW_1(a, b) (a)
+#  define VEC_HIGH_1(a, b) (b)
+#endif
+#ifndef VEC_LOW_2
+#  define VEC_LOW_2(a, b) (a)
+#  define VEC_HIGH_2(a, b) (b)
+#endif
+#ifndef VEC_LOW_4
+#  define VEC_LOW_4(a, b) (a)
+#  define VEC_HIGH_4(a, b) (b)
+#endif
+
+/* n vectors (1, 2, 4 or 8, at most VEC_LANES; a literal) as the rows of a matrix. vtranspose: row j becomes the columns
+ * j, j + n, j + 2n ..., n lanes each. vstore_columns does that and stores column c at out + c * stride. */
+static inline void vtranspose(vec_t *a, int n) {
+    vec_t low, high;
+#define VEC_STAGE(s)                                                                      \
+    if (n > s)                                                                            \
+        for (int i = 0; i < n; i++)                                                       \
+            if (!(i & s)) {                                                               \
+                low = VEC_LOW_##s(a[i], a[i + s]), high = VEC_HIGH_##s(a[i], a[i + s]);   \
+                a[i] = low, a[i + s] = high;                                              \
+            }
+    VEC_STAGE(1) VEC_STAGE(2) VEC_STAGE(4)
+#undef VEC_STAGE
+}
+static inline void vstore_columns(number_t *out, ptrdiff_t stride, vec_t *a, int n) {
+    vtranspose(a, n);
+    for (int j = 0; j < n; j++) {
+        if (n == VEC_LANES) vstore(out + j * stride, a[j]);
+#ifdef VEC_HALF
+        else {  /* n == VEC_LANES / 2 */
+            half_t low = VEC_HALF(a[j], 0), high = VEC_HALF(a[j], 1);
+            memcpy(out + j * stride, &low, sizeof low);
+            memcpy(out + (j + n) * stride, &high, sizeof high);
+        }
+#endif
+    }
+}
+
+/* out[i] += the sum of row i's lanes: n - 1 additions and 2 n - 2 shuffles, and a fold where n is half the lanes */
+static inline void vadd_sums(number_t *out, vec_t *a, int n) {
+    if (n > 1) for (int i = 0; i < n / 2; i++) a[i] = VEC_LOW_1(a[2 * i], a[2 * i + 1]) + VEC_HIGH_1(a[2 * i], a[2 * i + 1]);
+    if (n > 2) for (int i = 0; i < n / 4; i++) a[i] = VEC_LOW_2(a[2 * i], a[2 * i + 1]) + VEC_HIGH_2(a[2 * i], a[2 * i + 1]);
+    if (n > 4) a[0] = VEC_LOW_4(a[0], a[1]) + VEC_HIGH_4(a[0], a[1]);
+    if (n == VEC_LANES) vstore(out, vload(out) + a[0]);
+#ifdef VEC_HALF
+    else {  /* n == VEC_LANES / 2 */
+        half_t sum;
+        memcpy(&sum, out, sizeof sum);
+        sum += VEC_HALF(a[0], 0) + VEC_HALF(a[0], 1);
+        memcpy(out, &sum, sizeof sum);
+    }
+#endif
+}
 
 #endif

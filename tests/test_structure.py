@@ -122,7 +122,8 @@ def test_import_csoftmax_imports_no_optional_library():
 # ---------------------------------------------------------------------------------------------------------------------
 # Compiled modules
 
-COMPILED = ["_cpu", "_kernels_baseline", "_kernels_v3", "_kernels_v4"]
+COMPILED = ["_cpu", *(f"_kernels_{level}{precision}" for level in ("baseline", "v3", "v4")
+                      for precision in ("", "_single"))]
 
 
 def stubbed(module):
@@ -142,7 +143,8 @@ def stubbed(module):
 def compiled(module):
     """An installed compiled module, or a skip where this platform builds or runs none."""
     from csoftmax import _dispatch
-    if module.startswith("_kernels_") and module.removeprefix("_kernels_") not in _dispatch.available():
+    level = module.removeprefix("_kernels_").removesuffix("_single")
+    if module.startswith("_kernels_") and level not in _dispatch.available():
         pytest.skip("this processor cannot run that build")
     return importlib.import_module(f"csoftmax.{module}")
 
@@ -156,6 +158,8 @@ def test_stubs_name_what_compiled_modules_have(module):
 @pytest.mark.parametrize("module", COMPILED)
 def test_stubs_have_the_parameters_of_compiled_functions(module):
     source = "_kernels_baseline" if module.startswith("_kernels_") else module
+    if module.endswith("_single"):
+        source += "_single"
     tree = ast.parse((PACKAGE / f"{source}.pyi").read_text(encoding="utf-8"))
     extension = compiled(module)
     for node in tree.body:
@@ -167,7 +171,7 @@ def test_stubs_have_the_parameters_of_compiled_functions(module):
                 continue
             # by keyword, with objects that are no arrays: names that differ, or are too few, are complained of first
             with pytest.raises(TypeError) as error:
-                function["double"](**dict.fromkeys(names, object()))
+                (function["double"] if hasattr(function, "__getitem__") else function)(**dict.fromkeys(names, object()))
             assert "keyword" not in str(error.value), error.value
             assert "positional" not in str(error.value), error.value
 

@@ -1,0 +1,2 @@
+"""The kernels whose arithmetic is in float, for x86-64-v3 (AVX2, FMA). See common.pxi."""
+include "common.pxi"

@@ -1,0 +1,2 @@
+"""The kernels whose arithmetic is in float, for x86-64-v4 (AVX-512). See common.pxi."""
+include "common.pxi"

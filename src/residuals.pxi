@@ -1,0 +1,172 @@
+# The residual stage, in place of a block's logits; and what else the rows of a block have.
+#
+# dense.pxi stands on it. It stands on simd.h and load.pxi.
+#
+#     g[k, r] = mass[r] (y[r, k] - total[r] p[k, r]),  p[k, r] = exp(a[k, r] - m[r]) / sum_i exp(a[i, r] - m[r])
+#
+# Each of these takes a vector of rows at a time: row[k * ld] is class k's logit of VEC_LANES rows. exp, log and sums
+# run over whole vectors with no reduction across lanes and none wasted on padding, whatever the number of classes.
+
+cdef inline vec exponentials(number *row, Py_ssize_t ld, Py_ssize_t n_classes, vec *maximum) noexcept nogil:
+    # row[k] <- exp(row[k] - m); returns sum_k exp(row[k] - m) - 1, the largest term left out of the sum rather than
+    # subtracted (Blanchard, Higham & Higham 2021, doi:10.1093/imanum/draa038), so that log1p of it is exact where one
+    # class dominates. Ties count beyond the first.
+    cdef Py_ssize_t k
+    cdef vec m = vload(row), x, e, one = vset(1.0), zero = vset(0.0), rest = vset(0.0), ties = vset(-1.0)
+    for k in range(1, n_classes):
+        m = vmax(vload(row + k * ld), m)
+    for k in range(n_classes):
+        x = vload(row + k * ld) - m
+        e = vexp(x)
+        rest = vadd_unless_equal(rest, x, zero, e)
+        ties = vadd_where_equal(ties, x, zero, one)
+        vstore(row + k * ld, e)
+    maximum[0] = m
+    return rest + ties
+
+
+cdef inline Py_ssize_t code_of(const Extras *e, Py_ssize_t r) noexcept nogil:
+    return e.codes[r] if e.codes != NULL else <Py_ssize_t> e.long_codes[r]
+
+
+cdef double label_residuals(Py_ssize_t start, Py_ssize_t n_rows, const Layout *s, const Extras *e,
+                            const Work *w) noexcept nogil:
+    # a[k, r] <- mass[r] (1{y[r] = k} - p[k, r]); terms[r] = mass[r] log p[y[r], r]; returns their sum.
+    #
+    # The label's own logit is fetched before, and its residual mended after, a row at a time: with a comparison for
+    # each class instead, the stage took 1.5 times as long. A label outside 0..C-1 makes its row nan.
+    cdef Py_ssize_t r, v, k, y, ld = s.ld, padded = round_up(n_rows, s.unit)
+    cdef vec m, a_y, rest, weight, ratio, term, minus, all_rows = vset(0.0), zero = vset(0.0), one = vset(1.0)
+    cdef number *row
+    for r in range(n_rows):
+        y = code_of(e, start + r)
+        w.own[r] = w.a[y * ld + r] if 0 <= y < s.n_classes else <number> NAN
+    for r in range(n_rows, padded):
+        w.own[r] = 0.0
+    for v in range(padded // VEC_LANES):
+        r = v * VEC_LANES
+        row = w.a + r
+        a_y = vload(w.own + r)
+        weight = vload(w.mass + r)
+        rest = exponentials(row, ld, s.n_classes, &m)
+        term = weight * ((a_y - m) - vlog1p(rest))
+        vstore(w.terms + r, term)
+        all_rows = all_rows + term
+        ratio = vblend_equal(a_y, a_y, weight / (rest + 1.0), a_y)
+        minus = zero - ratio
+        for k in range(s.n_classes):
+            vstore(row + k * ld, minus * vload(row + k * ld))
+        # weight (1 - p[y]): where y is the top class 1 - p[y] is rest / (1 + rest), without cancellation
+        vstore(w.own + r, vblend_equal(a_y, m, ratio * rest, weight))
+        vstore(w.keep + r, vblend_equal(a_y, m, zero, one))
+    for r in range(n_rows):
+        y = code_of(e, start + r)
+        if 0 <= y < s.n_classes:
+            w.a[y * ld + r] = w.own[r] + w.keep[r] * w.a[y * ld + r]
+    return vsum(all_rows)
+
+
+cdef double count_residuals(const number *counts, Py_ssize_t n_rows, const Layout *s, const Work *w) noexcept nogil:
+    # a[k, r] <- mass[r] (y[k, r] - n[r] p[k, r]), n[r] = sum_k y[k, r]; terms[r] = mass[r] sum_k y[k, r] log p[k, r];
+    # returns their sum. counts is (C, ld); n_rows a multiple of s.unit.
+    cdef Py_ssize_t r, k, ld = s.ld
+    cdef vec y, m, e, x, n, rest, log_total, weight, ratio, term, all_rows = vset(0.0), zero = vset(0.0)
+    cdef vec one = vset(1.0)
+    cdef number *row
+    cdef const number *y_row
+    for r in range(n_rows // VEC_LANES):
+        row = w.a + r * VEC_LANES
+        y_row = counts + r * VEC_LANES
+        weight = vload(w.mass + r * VEC_LANES)
+        m = vload(row)
+        for k in range(1, s.n_classes):
+            m = vmax(vload(row + k * ld), m)
+        term = zero
+        n = zero
+        for k in range(s.n_classes):
+            y = vload(y_row + k * ld)
+            x = vload(row + k * ld) - m
+            n = n + y
+            term = term + vblend_equal(y, zero, zero, y * x)  # 0 * -inf counts as 0
+        rest = exponentials(row, ld, s.n_classes, &m)
+        log_total = vlog1p(rest)
+        term = weight * (term - n * log_total)
+        vstore(w.terms + r * VEC_LANES, term)
+        all_rows = all_rows + term
+        ratio = n / (rest + 1.0)
+        for k in range(s.n_classes):
+            y = vload(y_row + k * ld)
+            e = vload(row + k * ld)
+            # y - n p, and where p is 1 / (1 + rest): (y - n) + n rest / (1 + rest), without cancellation
+            x = vblend_equal(e, one, (y - n) + ratio * rest, y - ratio * e)
+            vstore(row + k * ld, weight * x)
+    return vsum(all_rows)
+
+
+cdef void probabilities(number *a, Py_ssize_t n_rows, const Layout *s) noexcept nogil:
+    # a[k, r] <- p[k, r] = exp(a[k, r] - m) / sum_i exp(a[i, r] - m)
+    cdef Py_ssize_t r, k
+    cdef vec m, total
+    cdef number *row
+    for r in range(n_rows // VEC_LANES):
+        row = a + r * VEC_LANES
+        total = exponentials(row, s.ld, s.n_classes, &m) + 1.0
+        for k in range(s.n_classes):
+            vstore(row + k * s.ld, vload(row + k * s.ld) / total)
+
+
+cdef void log_probabilities(number *a, number *work, Py_ssize_t n_rows, const Layout *s) noexcept nogil:
+    # a[k, r] <- (a[k, r] - m) - log1p(rest); work has room for the logits of a vector of rows
+    cdef Py_ssize_t r, k
+    cdef vec m, log_total
+    cdef number *row
+    for r in range(n_rows // VEC_LANES):
+        row = a + r * VEC_LANES
+        for k in range(s.n_classes):
+            vstore(work + k * VEC_LANES, vload(row + k * s.ld))
+        log_total = vlog1p(exponentials(work, VEC_LANES, s.n_classes, &m))
+        for k in range(s.n_classes):
+            vstore(row + k * s.ld, (vload(row + k * s.ld) - m) - log_total)
+
+
+cdef void product_residuals(number *p, const number *u, Py_ssize_t n_rows, const Layout *s,
+                            const Work *w) noexcept nogil:
+    # p[k, r] <- -mass[r] p[k, r] (v[k, r] - sum_i p[i, r] v[i, r]), v[k, r] = u[k, r] - u[top, r]: the residual's
+    # change along the logits u. Without the shift the row of a class of probability near 1 loses its digits: at a lead
+    # of 35 it was wrong by 14%.
+    cdef Py_ssize_t r, k, ld = s.ld
+    cdef vec mean, mass, most, top
+    cdef number *row
+    cdef const number *u_row
+    for r in range(n_rows // VEC_LANES):
+        row = p + r * VEC_LANES
+        u_row = u + r * VEC_LANES
+        most = vload(row)
+        for k in range(1, s.n_classes):
+            most = vmax(vload(row + k * ld), most)
+        top = vload(u_row)
+        for k in range(1, s.n_classes):
+            top = vblend_equal(vload(row + k * ld), most, vload(u_row + k * ld), top)
+        mean = vset(0.0)
+        for k in range(s.n_classes):
+            mean = mean + vload(row + k * ld) * (vload(u_row + k * ld) - top)
+        mass = vset(0.0) - vload(w.mass + r * VEC_LANES)
+        for k in range(s.n_classes):
+            vstore(row + k * ld, mass * vload(row + k * ld) * ((vload(u_row + k * ld) - top) - mean))
+
+
+cdef void logit_norms(const number *a, Py_ssize_t n_rows, const Layout *s, number *out, bint ranges) noexcept nogil:
+    # out[r] = max_k a[k, r] - min_k a[k, r], or sum_k a[k, r]^2; nan if any a[k, r] is
+    cdef Py_ssize_t r, k
+    cdef vec low, high, squares, x, bad, zero = vset(0.0)
+    for r in range(n_rows // VEC_LANES):
+        low = high = vload(a + r * VEC_LANES)
+        squares = zero
+        bad = zero
+        for k in range(s.n_classes):
+            x = vload(a + k * s.ld + r * VEC_LANES)
+            bad = bad + (x - x)
+            low = zero - vmax(zero - x, zero - low)
+            high = vmax(x, high)
+            squares = squares + x * x
+        vstore(out + r * VEC_LANES, high - low + bad if ranges else squares)
