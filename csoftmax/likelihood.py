@@ -75,7 +75,10 @@ def _as_params(coef: Any, intercept: Any, n_features: int, names: tuple[str, str
     if last.shape != (rows.shape[0],):
         raise ValueError(f"{names[1]} has shape {last.shape}; ({rows.shape[0]},) is wanted, one for each row of "
                          f"{names[0]}")
-    return np.ascontiguousarray(np.concatenate([rows, last[:, np.newaxis]], axis=1))  # Fortran rows stay so otherwise
+    params = np.empty((rows.shape[0], n_features + 1))
+    params[:, :-1] = rows
+    params[:, -1] = last
+    return params
 
 
 def _prepare(X: Any, y: Any, coef: Any, intercept: Any, sample_weight: Any, offset: Any,

@@ -76,15 +76,8 @@ class DenseSamples:
     @X.setter
     def X(self, X: NDArray[Any]) -> None:
         self._X = X
+        self.n_samples, self.n_features = X.shape
         self._source, self._kind = kernel_view(X)
-
-    @property
-    def n_samples(self) -> int:
-        return self.X.shape[0]
-
-    @property
-    def n_features(self) -> int:
-        return self.X.shape[1]
 
     @property
     def params_shape(self) -> tuple[int, int]:
@@ -115,8 +108,8 @@ class DenseSamples:
         if self.codes is None:
             return None, None
         codes = self.codes[start:stop]
-        if codes.dtype == np.int64 or codes.dtype == np.int32:
-            return np.ascontiguousarray(codes), None
+        if codes.dtype in (np.int64, np.int32):
+            return (codes if codes.flags.c_contiguous else codes.copy()), None
         check_codes(codes, self.n_classes, start)
         return np.ascontiguousarray(codes, dtype=np.int32), None
 
