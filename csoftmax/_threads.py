@@ -106,7 +106,7 @@ def check_n_threads(n_threads: int | None) -> int:
 
 def row_blocks(n_rows: int, row_elements: int) -> list[tuple[int, int]]:
     """Split `n_rows` rows of `row_elements` numbers into blocks [start, stop)."""
-    if n_rows <= MIN_BLOCK_ROWS or n_rows * row_elements <= BLOCK_ELEMENTS // 2:  # the common small call: 0.7 us less
+    if n_rows <= MIN_BLOCK_ROWS or n_rows * max(1, row_elements) <= BLOCK_ELEMENTS:  # 0.7 us less
         return [(0, n_rows)]
     elements = min(max(n_rows * row_elements // 64, BLOCK_ELEMENTS), MAX_BLOCK_ELEMENTS)
     size = max(MIN_BLOCK_ROWS, elements // max(1, row_elements) // 8 * 8)
