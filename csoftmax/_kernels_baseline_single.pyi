@@ -10,6 +10,7 @@ _Optional = NDArray[np.float64] | None
 
 LANES: int
 KINDS: dict[str, int]
+FEW_COLUMNS: int
 
 def log_likelihood_and_gradient(
     X: NDArray[Any], kind: int, shift: _Optional, scale: _Optional, params: _Array, intercept: bool,
@@ -22,4 +23,7 @@ def row_results(
 def hessian_product(
     X: NDArray[Any], kind: int, shift: _Optional, scale: _Optional, params: _Array, direction: _Array, intercept: bool,
     counts: _Optional, weights: _Optional, offset: _Optional, product: _Array,
+) -> None: ...
+def along_axis(
+    what: int, x: NDArray[Any], out: NDArray[Any], C: int, inner: int, start: int, stop: int,
 ) -> None: ...

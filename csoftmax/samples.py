@@ -13,8 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax import _dispatch
-from csoftmax._dispatch import kernels
+from csoftmax._dispatch import kernels, load_single
 from csoftmax._threads import map_blocks, row_blocks
 
 Array = NDArray[np.float64]
@@ -100,7 +99,7 @@ class DenseSamples:
 
     def _sums(self) -> Any:
         """The kernels that take the sums over samples."""
-        return _dispatch.load_single() if self.single else kernels
+        return load_single() if self.single else kernels
 
     def _labels(self, start: int, stop: int) -> tuple[NDArray[Any] | None, Array | None]:
         if self.counts is not None:

@@ -3,8 +3,8 @@
 #
 # csoftmax._dispatch chooses among the stubs' modules. It stands on simd.h.
 
-from libc.math cimport INFINITY, NAN, log1p
-from libc.stdlib cimport calloc, free
+from libc.math cimport INFINITY, NAN
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 cdef extern from "simd.h" nogil:
@@ -16,7 +16,7 @@ cdef extern from "simd.h" nogil:
     void vstore(number *p, vec v)
     vec vset(number x)
     vec vmax(vec a, vec b)
-    vec vwhere_equal(vec a, vec b, vec x)
+    vec vwhere_differs(vec a, vec b, vec x)
     vec vwhere_finite(vec a, vec x)
     vec vadd_where_equal(vec s, vec a, vec b, vec x)
     vec vadd_unless_equal(vec s, vec a, vec b, vec x)
@@ -24,6 +24,10 @@ cdef extern from "simd.h" nogil:
     vec vexp(vec x)
     vec vexp_gradual(vec x)
     vec vlog1p(vec x)
+    vec vlog1p_parts(vec x, vec x_low, vec *low)
+    vec vdivide(vec a, vec b, vec reciprocal)
+    void vadd_exact(vec *sum, vec *lost, vec x)
+    bint vall_finite(vec a)
     void vstore_columns(number *out, Py_ssize_t stride, vec *a, int n)
     void vadd_sums(number *out, vec *a, int n)
     double vsum(vec v)
@@ -50,3 +54,4 @@ include "load.pxi"
 include "tiles.pxi"
 include "residuals.pxi"
 include "dense.pxi"
+include "rows.pxi"

@@ -1,4 +1,3 @@
 """The kernels, for x86-64-v3 (AVX2, FMA). See common.pxi."""
 include "common.pxi"
 include "hessian.pxi"
-include "rows.pxi"

@@ -1,4 +1,3 @@
 """The kernels, for x86-64-v4 (AVX-512). See common.pxi."""
 include "common.pxi"
 include "hessian.pxi"
-include "rows.pxi"

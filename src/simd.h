@@ -145,8 +145,9 @@ static inline vec_t vmax(vec_t a, vec_t b) { return vselect(mask_greater(a, b), 
 #  endif
 #endif
 
-/* x where a == b, else 0; else y */
+/* x where a == b, else 0; x where not a == b, else 0; x where a == b, else y */
 static inline vec_t vwhere_equal(vec_t a, vec_t b, vec_t x) { return vwhere(mask_equal(a, b), x); }
+static inline vec_t vwhere_differs(vec_t a, vec_t b, vec_t x) { return vwhere((mask_t)~mask_equal(a, b), x); }
 static inline vec_t vblend_equal(vec_t a, vec_t b, vec_t x, vec_t y) { return vselect(mask_equal(a, b), x, y); }
 /* s + x where a == b, else s; s + x where not a == b, else s */
 #if defined(__AVX512F__)
@@ -162,6 +163,28 @@ static inline vec_t vadd_unless_equal(vec_t s, vec_t a, vec_t b, vec_t x) { retu
 #endif
 /* x where a is neither infinite nor nan, else 0 */
 static inline vec_t vwhere_finite(vec_t a, vec_t x) { return vwhere(mask_equal(a - a, a - a), x); }
+/* a / b by b's reciprocal and one correction, within an ulp: a division of 8 lanes takes as long as 20 multiplications */
+static inline vec_t vdivide(vec_t a, vec_t b, vec_t reciprocal) {
+    vec_t q = a * reciprocal;
+    return q + (a - q * b) * reciprocal;
+}
+/* *sum + x and what its rounding loses, added to *lost (Knuth's two-sum) */
+static inline void vadd_exact(vec_t *sum, vec_t *lost, vec_t x) {
+    vec_t s = *sum, t = s + x, z = t - s;
+    *lost += (s - (t - z)) + (x - z);
+    *sum = t;
+}
+static inline int vall_finite(vec_t a) {
+    mask_t finite = mask_equal(a - a, a - a);
+#if defined(__AVX512F__)
+    return finite == (mask_t)-1;
+#else
+    bits_t lane[VEC_LANES], all = (bits_t)-1;
+    memcpy(lane, &finite, sizeof lane);
+    for (int i = 0; i < VEC_LANES; i++) all &= lane[i];
+    return all != 0;
+#endif
+}
 /* In a fixed order, so that the answer depends on VEC_LANES alone; in double. */
 static inline double vsum(vec_t v) {
     number_t lane[VEC_LANES];
@@ -197,33 +220,28 @@ static inline number_t vmaximum(vec_t v) {
 #  define EXP_LOWER 0x1p-256
 #endif
 
-/* exp(r) - 1; and n + bias in the low bits of *exponent */
+/* exp(r) - 1; and n + bias in the low bits of *exponent. The polynomial by Estrin's scheme: Horner's chain of
+ * twelve dependent operations left the multipliers idle, for no more than five of them fit in the scheduler at a time */
 static inline vec_t vexp_reduced(vec_t x, veci_t *exponent) {
 #ifdef CSOFTMAX_SINGLE
     vec_t shifted = x * 0x1.715476p+0f + EXP_ROUND;
     vec_t n = shifted - EXP_ROUND;
     vec_t r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
-    vec_t q = r * 0x1.6a2434p-10f + 0x1.1239e2p-7f;
-    q = q * r + 0x1.5558f2p-5f;
-    q = q * r + 0x1.555492p-3f;
-    q = q * r + 0x1.fffffcp-2f;
+    vec_t r2 = r * r;
+    vec_t q = (r * 0x1.555492p-3f + 0x1.fffffcp-2f)
+            + r2 * ((r * 0x1.1239e2p-7f + 0x1.5558f2p-5f) + r2 * 0x1.6a2434p-10f);
 #else
     vec_t shifted = x * 0x1.71547652b82fep+0 + EXP_ROUND;
     vec_t n = shifted - EXP_ROUND;
     vec_t r = (x - n * 0x1.62e42fee00000p-1) - n * 0x1.a39ef35793c76p-33;
-    vec_t q = r * 0x1.1f730349868cep-29 + 0x1.af4de97ca4194p-26;
-    q = q * r + 0x1.27e4db646b17ep-22;
-    q = q * r + 0x1.71de0231960ebp-19;
-    q = q * r + 0x1.a01a01a6d889cp-16;
-    q = q * r + 0x1.a01a01abe7fe1p-13;
-    q = q * r + 0x1.6c16c16c162d4p-10;
-    q = q * r + 0x1.11111111100dcp-7;
-    q = q * r + 0x1.5555555555556p-5;
-    q = q * r + 0x1.5555555555557p-3;
-    q = q * r + 0.5;
+    vec_t r2 = r * r, r4 = r2 * r2;
+    vec_t q0 = (r * 0x1.5555555555557p-3 + 0.5) + r2 * (r * 0x1.11111111100dcp-7 + 0x1.5555555555556p-5);
+    vec_t q4 = (r * 0x1.a01a01abe7fe1p-13 + 0x1.6c16c16c162d4p-10) + r2 * (r * 0x1.71de0231960ebp-19 + 0x1.a01a01a6d889cp-16);
+    vec_t q8 = (r * 0x1.af4de97ca4194p-26 + 0x1.27e4db646b17ep-22) + r2 * 0x1.1f730349868cep-29;
+    vec_t q = (q0 + r4 * q4) + (r4 * r4) * q8;
 #endif
     *exponent = VEC_BITS(shifted);
-    return q * r * r + r;
+    return q * r2 + r;
 }
 
 /* exp for x <= 709 (float: 88); exactly 0 below EXP_FLUSH, since a denormal costs over a hundred cycles in every later
@@ -237,57 +255,69 @@ static inline vec_t vexp(vec_t x) {
 }
 
 /* exp for x <= 709 (88), denormal results included: 2^(n + EXP_RAISE) by the exponent bits, then a multiplication by
- * 2^-EXP_RAISE that rounds once; exactly 0 below EXP_ZERO. */
+ * 2^-EXP_RAISE that rounds once; exactly 0 below EXP_ZERO. AVX-512 has an instruction that scales by 2^n. */
 static inline vec_t vexp_gradual(vec_t x) {
     veci_t n;
     vec_t held = vmax(vset(EXP_ZERO - 1), x);
     vec_t p = vexp_reduced(held, &n);
-    vec_t low = vset(1), raise = VEC_FROM_BITS(VEC_BITS(low) & 0);
+#if defined(__AVX512F__)
+    return VEC_OP(scalef)(p + (number_t)1, VEC_FROM_BITS(n) - EXP_ROUND);
+#else
     mask_t normal = mask_greater(held, vset(EXP_GRADUAL));
-    raise = VEC_FROM_BITS(VEC_BITS(raise) + EXP_RAISE);
-    raise = vselect(normal, VEC_FROM_BITS(VEC_BITS(low) & 0), raise);
-    vec_t s = VEC_FROM_BITS((n + VEC_BITS(raise)) << EXP_BITS);
-    s = vwhere(mask_greater(held, vset(EXP_ZERO)), s);
-    return (p * s + s) * vselect(normal, low, vset(EXP_LOWER));
+    vec_t raised = VEC_FROM_BITS((n + EXP_RAISE) << EXP_BITS);
+    vec_t s = vselect(normal, VEC_FROM_BITS(n << EXP_BITS), vwhere(mask_greater(held, vset(EXP_ZERO)), raised));
+    return (p * s + s) * vselect(normal, vset(1), vset(EXP_LOWER));
+#endif
 }
 
-/* log(1 + x) for finite x >= 0. With u = 1 + x = 2^n (1 + f), sqrt(1/2) <= 1 + f < sqrt(2), s = f / (2 + f), z = s^2:
+/* log(1 + x + x_low) for finite x >= 0, as the number nearest and what remains of it. With u = 1 + x = 2^k (1 + f),
+ * sqrt(1/2) <= 1 + f < sqrt(2), s = f / (2 + f), z = s^2:
  *
  *     log(1 + f) = f - (f^2/2 - s (f^2/2 + z P(z)))       P of degree 6, error 4.6e-18 relative (float: 2, 8e-10)
- *     log1p(x)   = n ln 2 + log(1 + f) + (x - (u - 1)) / u
+ *     log1p(x)   = k ln 2 + log(1 + f) + (x - (u - 1) + x_low) / u
  *
- * the last term being what the rounding of 1 + x lost. */
-static inline vec_t vlog1p(vec_t x) {
+ * the last term being what the rounding of 1 + x lost. k ln 2 + f is exact in two parts, so that the error of both parts
+ * together is that of the small terms: 2^-55 (float: 2^-26). */
+static inline vec_t vlog1p_parts(vec_t x, vec_t x_low, vec_t *low) {
     vec_t u = x + (number_t)1;
-    vec_t lost = x - (u - (number_t)1);
+    vec_t lost = (x - (u - (number_t)1)) + x_low;
     /* bits of sqrt(1/2): what is above counts as the next power of two */
 #ifdef CSOFTMAX_SINGLE
     veci_t n = (VEC_BITS(u) - 0x3f3504f3u) >> 23;
     vec_t f = VEC_FROM_BITS(VEC_BITS(u) - (n << 23)) - 1.0f;
     vec_t k = VEC_FROM_BITS(n + 0x4b400000u) - 12582912.0f;
+    vec_t s = f / (f + 2.0f);
+    vec_t z = s * s;
+    vec_t p = z * 0x1.31e46ep-2f + 0x1.995eb0p-2f;
+    p = p * z + 0x1.55557ap-1f;
+    vec_t half = 0.5f * f * f;
+    vec_t tail = s * (half + p * z) + (k * 0x1.7f7d1cp-20f + lost / u);
+    vec_t power = k * 0x1.62e4p-1f;
 #else
     veci_t n = (VEC_BITS(u) - UINT64_C(0x3fe6a09e667f3bcd)) >> 52;
     vec_t f = VEC_FROM_BITS(VEC_BITS(u) - (n << 52)) - 1.0;
     vec_t k = VEC_FROM_BITS(n + UINT64_C(0x4338000000000000)) - 6755399441055744.0;
-#endif
-    vec_t s = f / (f + (number_t)2);
+    vec_t s = f / (f + 2.0);
     vec_t z = s * s;
-    vec_t half = (number_t)0.5 * f * f;
-#ifdef CSOFTMAX_SINGLE
-    vec_t p = z * 0x1.31e46ep-2f + 0x1.995eb0p-2f;
-    p = p * z + 0x1.55557ap-1f;
-    vec_t tail = s * (half + p * z) + (k * 0x1.7f7d1cp-20f + lost / u);
-    return k * 0x1.62e4p-1f - ((half - tail) - f);
-#else
     vec_t p = z * 0x1.2b5f68a50d903p-3 + 0x1.39fdcceb4bb45p-3;
     p = p * z + 0x1.7462b91b8df65p-3;
     p = p * z + 0x1.c71c62d5e53e0p-3;
     p = p * z + 0x1.2492492dfd86cp-2;
     p = p * z + 0x1.9999999995273p-2;
     p = p * z + 0x1.5555555555558p-1;
+    vec_t half = 0.5 * f * f;
     vec_t tail = s * (half + p * z) + (k * 0x1.a39ef35793c76p-33 + lost / u);
-    return k * 0x1.62e42fee00000p-1 - ((half - tail) - f);
+    vec_t power = k * 0x1.62e42fee00000p-1;
 #endif
+    vec_t large = power + f;
+    vec_t small = (f - (large - power)) - (half - tail);
+    vec_t sum = large + small;
+    *low = small - (sum - large);
+    return sum;
+}
+static inline vec_t vlog1p(vec_t x) {
+    vec_t low;
+    return vlog1p_parts(x, vset(0), &low);
 }
 
 /* VEC_LOW_s(a, b), VEC_HIGH_s(a, b): the lanes i of a and then of b whose bit s is 0, or 1, in blocks of s lanes. */

@@ -86,16 +86,16 @@ def test_random_rows_are_within_4_ulp_and_the_rounding_of_the_sum(C, kernel_buil
 
 
 @extended
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_narrow_floats_are_computed_in_double_and_rounded_once(dtype):
+def test_half_precision_is_computed_in_float32_and_rounded_once():
+    dtype = np.float16
     x = (np.random.default_rng(0).normal(size=(50, 9)) * 5).astype(dtype)
     for ours, _, oracle in ALL.values():
         want = oracle(x.astype(np.float64))
         got = ours(x, axis=-1)
         assert got.dtype == dtype
-        # half an ulp for the rounding; 0.501 leaves room for the double's own error, and for float16 by way of float32
+        # half an ulp for the rounding, and 4 ulp of float32, 2^-13 of float16's
         ulp = np.spacing(np.abs(want.astype(dtype))).astype(float)
-        assert (np.abs(got.astype(ref.LONGDOUBLE) - want) <= 0.501 * ulp).all()
+        assert (np.abs(got.astype(ref.LONGDOUBLE) - want) <= (0.5 + 4 / 2**13) * ulp).all()
 
 
 def test_the_largest_term_stays_out_of_the_sum():
@@ -378,9 +378,8 @@ def test_an_out_that_does_not_fit_raises(ours, scipys, oracle):
 
 
 def test_out_and_factors_do_not_go_together():
-    for more in ({"b": [1.0, 2.0]}, {"return_sign": True}):
-        with pytest.raises(ValueError, match=r"out is given together with b, return_sign, or a complex"):
-            cs.logsumexp([1.0, 2.0], out=np.empty(()), **more)
+    with pytest.raises(ValueError, match=r"out is given together with b, or with a complex"):
+        cs.logsumexp([1.0, 2.0], out=np.empty(()), b=[1.0, 2.0])
 
 
 @each
