@@ -95,10 +95,10 @@ def _text(path: str) -> str:
         return ""
 
 
-def check_n_threads(n_threads: int | None) -> int:
-    """Return the number of threads that `n_threads` asks for; None asks for `default_n_threads`."""
+def check_n_threads(n_threads: int | None) -> int | None:
+    """Return a checked `n_threads`; None stands for `default_n_threads` when there is work, as in a forked worker."""
     if n_threads is None:
-        return default_n_threads()
+        return None
     if isinstance(n_threads, bool) or not hasattr(n_threads, "__index__") or int(n_threads) < 1:
         raise ValueError(f"n_threads is {n_threads!r}; it must be None or a whole number from 1")
     return int(n_threads)
@@ -113,7 +113,7 @@ def row_blocks(n_rows: int, row_elements: int) -> list[tuple[int, int]]:
     return [(start, min(start + size, n_rows)) for start in range(0, max(n_rows, 1), size)]
 
 
-def map_blocks(function: Callable[[int, int], T], blocks: list[tuple[int, int]], n_threads: int,
+def map_blocks(function: Callable[[int, int], T], blocks: list[tuple[int, int]], n_threads: int | None,
                result_bytes: int = 0) -> Iterator[T]:
     """Yield function(start, stop) for each block, in order.
 
@@ -121,7 +121,9 @@ def map_blocks(function: Callable[[int, int], T], blocks: list[tuple[int, int]],
     6 us a block, where a task of the pool for each took 30 us and left two threads at 1.3 times the speed of one. At
     most 16 MB of results, or 2 n_threads of them, wait.
     """
-    if n_threads == 1 or len(blocks) == 1:
+    if len(blocks) > 1 and n_threads is None:
+        n_threads = default_n_threads()
+    if len(blocks) == 1 or n_threads == 1 or n_threads is None:
         for start, stop in blocks:
             yield function(start, stop)
         return

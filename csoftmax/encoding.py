@@ -31,7 +31,7 @@ class EncodedData:
 
 
 def encode(X: Any, y: Any, *, sample_weight: Any = None, offset: Any = None, fit_intercept: bool = True,
-           n_threads: int = 1) -> EncodedData:
+           n_threads: int | None = 1) -> EncodedData:
     """Check the data and encode y; classes without any weight are dropped with a warning.
 
     Parameters
@@ -41,7 +41,7 @@ def encode(X: Any, y: Any, *, sample_weight: Any = None, offset: Any = None, fit
     sample_weight : array-like of shape (n_samples,), optional
     offset : array-like of shape (n_samples, n_classes), optional
     fit_intercept : bool
-    n_threads : int
+    n_threads : int or None
 
     Raises
     ------

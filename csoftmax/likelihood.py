@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from csoftmax._threads import BLOCK_ELEMENTS, check_n_threads, row_blocks
+from csoftmax._threads import check_n_threads, row_blocks
 from csoftmax.encoding import as_matrix, check_finite
 from csoftmax.samples import Array, DenseSamples, check_codes
 
@@ -87,9 +87,8 @@ def _prepare(X: Any, y: Any, coef: Any, intercept: Any, sample_weight: Any, offs
     n, n_features = matrix.shape
     params = _as_params(coef, intercept, n_features)
     n_classes = params.shape[0]
-    # what fits in one block is done by the caller's thread: the environment need not be asked
-    threads = 1 if n_threads is None and n * (n_features + n_classes) <= BLOCK_ELEMENTS else check_n_threads(n_threads)
-    samples = DenseSamples(matrix, n_classes, fit_intercept=intercept is not None, n_threads=threads, single=True)
+    samples = DenseSamples(matrix, n_classes, fit_intercept=intercept is not None,
+                           n_threads=check_n_threads(n_threads), single=True)
     if y is not None:
         labels = np.asarray(y)
         if labels.ndim == 1 and labels.dtype.kind in "iub" and labels.shape == (n,):

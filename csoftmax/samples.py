@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax._dispatch import kernels, load_single
-from csoftmax._threads import map_blocks, row_blocks
+from csoftmax._threads import default_n_threads, map_blocks, row_blocks
 
 Array = NDArray[np.float64]
 RowVerb = Literal["log_likelihood", "residual", "probability", "log_probability", "logit_range", "logit_squares"]
@@ -44,7 +44,7 @@ class DenseSamples:
     weights : ndarray of shape (n_samples,) or None
     offset : ndarray of shape (n_samples, n_classes) or None
     fit_intercept : bool
-    n_threads : int
+    n_threads : int or None
     single : bool
         Let the sums over samples (log-likelihood, gradient, Hessian product) be computed in float32 within a block of
         at most 512 rows, and in float64 over blocks, where X is float32.
@@ -52,7 +52,7 @@ class DenseSamples:
 
     def __init__(self, X: NDArray[Any], n_classes: int, *, codes: NDArray[Any] | None = None,
                  counts: NDArray[Any] | None = None, weights: NDArray[Any] | None = None,
-                 offset: NDArray[Any] | None = None, fit_intercept: bool = True, n_threads: int = 1,
+                 offset: NDArray[Any] | None = None, fit_intercept: bool = True, n_threads: int | None = 1,
                  single: bool = False) -> None:
         self.X = X
         self.single = single and X.dtype == np.float32
@@ -183,7 +183,7 @@ class DenseSamples:
 
         pairs = np.zeros((len(first), p, p))
         # a thread's scratch and result are as large as the sum: as many threads as fit in 256 MB, at least one
-        n_threads = max(1, min(self.n_threads, (1 << 28) // (2 * pairs.nbytes + 1)))
+        n_threads = max(1, min(self.n_threads or default_n_threads(), (1 << 28) // (2 * pairs.nbytes + 1)))
         for part in map_blocks(block, self._blocks(), n_threads, pairs.nbytes):
             pairs += part
         hessian = np.zeros((n_classes, p, n_classes, p))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.special
@@ -136,6 +136,10 @@ def logsumexp(a: ArrayLike, axis: int | tuple[int, ...] | None = None, b: ArrayL
     >>> float(cs.logsumexp([1000.0, 1000.0]))
     1000.6931471805599
     """
+    if type(a) is np.ndarray and b is out is None and _any_number(n_threads) and not keepdims and not return_sign:
+        small = _small(_LOGSUMEXP, a, axis)
+        if small is not None:
+            return small
     x = _numbers("a", a)
     if b is not None or _is_scipys(x):
         if out is not None:
@@ -268,7 +272,7 @@ def _check_out(out: Any, shape: tuple[int, ...], dtype: Any) -> None:
 
 
 def _softmax(what: int, x: ArrayLike, axis: Any, out: NDArray[Any] | None, n_threads: int | None) -> NDArray[Any]:
-    if type(x) is np.ndarray and out is None and n_threads is None:
+    if type(x) is np.ndarray and out is None and _any_number(n_threads):
         small = _small(what, x, axis)
         if small is not None:
             return small
@@ -282,7 +286,7 @@ def _softmax(what: int, x: ArrayLike, axis: Any, out: NDArray[Any] | None, n_thr
         return out
     axes = _axes(axis, array.ndim)
     if out is None:
-        order = "F" if array.flags.f_contiguous and array.ndim > 1 else "C"
+        order: Literal["C", "F"] = "F" if array.flags.f_contiguous and array.ndim > 1 else "C"
         result = np.empty(array.shape, dtype=_result_dtype(array), order=order)
     else:
         _check_out(out, array.shape, _result_dtype(array))
@@ -293,15 +297,22 @@ def _softmax(what: int, x: ArrayLike, axis: Any, out: NDArray[Any] | None, n_thr
     return result[()] if out is None and not array.ndim else result
 
 
-def _small(what: int, x: NDArray[Any], axis: Any) -> NDArray[Any] | None:
-    """Return softmax or log_softmax where it is a matter of one call: 1.1 us for three numbers instead of 2.1."""
-    dtype, flags = x.dtype, x.flags
-    if not 0 < x.size < _SMALL or not flags.c_contiguous or not flags.aligned:
+def _any_number(n_threads: Any) -> bool:
+    return n_threads is None or (type(n_threads) is int and n_threads > 0)
+
+
+def _small(what: int, x: NDArray[Any], axis: Any) -> Any:
+    """Return the answer where it is a matter of one call, else None: 1.1 us for three numbers instead of 2.1."""
+    dtype, flags, size = x.dtype, x.flags, x.size
+    if not 0 < size < _SMALL or not flags.c_contiguous or not flags.aligned:
         return None
+    inner = 1
     if axis is None:
-        length = x.size
+        length = size
     elif type(axis) is int and x.ndim and (axis == -1 or axis == x.ndim - 1):
         length = x.shape[-1]
+    elif type(axis) is int and axis == 0 and x.ndim == 2:
+        length, inner = x.shape
     else:
         return None
     if dtype == _FLOAT64:
@@ -310,15 +321,23 @@ def _small(what: int, x: NDArray[Any], axis: Any) -> NDArray[Any] | None:
         along_axis = load_single().along_axis
     else:
         return None
-    result = x.copy()
-    flat = result.ravel()
-    along_axis(what, flat, flat, length, 1, 0, x.size // length)
-    return result if x.ndim else result[()]
+    columns = size // length
+    if what != _LOGSUMEXP:
+        result = x.copy()
+        flat = result.ravel()
+        along_axis(what, flat, flat, length, inner, 0, columns)
+        return result if x.ndim else result[()]
+    result = np.empty(columns, dtype=dtype)
+    along_axis(what, x.ravel(), result, length, inner, 0, columns)
+    if axis is None or x.ndim == 1:
+        return result[0]
+    return result if x.ndim == 2 else result.reshape(x.shape[:-1])
 
 
 def _compute(what: int, x: NDArray[Any], axes: tuple[int, ...], result: NDArray[Any], n_threads: int | None) -> None:
     """Write softmax, log_softmax or logsumexp of `x` over `axes` to `result`, whose kept axes are in x's order."""
-    threads = 1 if n_threads is None and x.size < _SMALL else check_n_threads(n_threads)
+    check_n_threads(n_threads)
+    threads = 1 if x.size < _SMALL else n_threads
     if x.size == 0:
         if what == _LOGSUMEXP:
             result[...] = -np.inf
@@ -332,8 +351,7 @@ def _compute(what: int, x: NDArray[Any], axes: tuple[int, ...], result: NDArray[
     if what == _LOGSUMEXP and not np.may_share_memory(target, result):
         raise ValueError("out is not contiguous where axes of length 1 are to be added")
     length = math.prod(x.shape[i] for i in axes)
-    # float32's logsumexp too is computed in double: in float exp's rounding alone leaves 2.1 ulp
-    dtype = _FLOAT64 if what == _LOGSUMEXP or result.dtype == _FLOAT64 else _FLOAT32
+    dtype = _FLOAT64 if result.dtype == _FLOAT64 else _FLOAT32
     slabs = list(_slabs(rows.shape[:len(kept)], length))
 
     def block(start: int, stop: int) -> None:
@@ -348,10 +366,11 @@ def _compute(what: int, x: NDArray[Any], axes: tuple[int, ...], result: NDArray[
         pass
 
 
-def _compute_in_place(what: int, x: NDArray[Any], axes: tuple[int, ...], result: NDArray[Any], threads: int) -> bool:
+def _compute_in_place(what: int, x: NDArray[Any], axes: tuple[int, ...], result: NDArray[Any],
+                      threads: int | None) -> bool:
     """Do so in the arrays' own memory, where x is contiguous in either order and `axes` are neighbours."""
     dtype = x.dtype
-    if dtype != _FLOAT64 and (dtype != _FLOAT32 or what == _LOGSUMEXP):
+    if dtype != _FLOAT64 and dtype != _FLOAT32:
         return False
     if x.ndim == 1:
         outer, length, inner = 1, x.size, 1

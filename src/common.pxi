@@ -23,6 +23,7 @@ cdef extern from "simd.h" nogil:
     vec vblend_equal(vec a, vec b, vec x, vec y)
     vec vexp(vec x)
     vec vexp_gradual(vec x)
+    vec vexp_parts(vec x, vec *low)
     vec vlog1p(vec x)
     vec vlog1p_parts(vec x, vec x_low, vec *low)
     vec vdivide(vec a, vec b, vec reciprocal)

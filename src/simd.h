@@ -270,6 +270,17 @@ static inline vec_t vexp_gradual(vec_t x) {
 #endif
 }
 
+/* vexp_gradual's result in two parts that were not rounded to one where it is normal: 2^n, and *low */
+static inline vec_t vexp_parts(vec_t x, vec_t *low) {
+    veci_t n;
+    vec_t held = vmax(vset(EXP_ZERO - 1), x);
+    vec_t p = vexp_reduced(held, &n);
+    mask_t normal = mask_greater(held, vset(EXP_FLUSH));
+    vec_t s = VEC_FROM_BITS(n << EXP_BITS);
+    *low = vwhere(normal, p * s);
+    return vselect(normal, s, vexp_gradual(x));
+}
+
 /* log(1 + x + x_low) for finite x >= 0, as the number nearest and what remains of it. With u = 1 + x = 2^k (1 + f),
  * sqrt(1/2) <= 1 + f < sqrt(2), s = f / (2 + f), z = s^2:
  *

@@ -282,11 +282,11 @@ def uncounted(monkeypatch):
 
 def test_the_default_is_the_projects_variable_then_openmps_then_the_cpus_of_this_process(uncounted):
     uncounted.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
-    assert default_n_threads() == check_n_threads(None) == 3
+    assert default_n_threads() == 3
     uncounted.setenv("OMP_NUM_THREADS", "5,2")  # OpenMP takes a list, one number for each level of nesting
     assert default_n_threads() == 5
     uncounted.setenv("CSOFTMAX_NUM_THREADS", " 2 ")
-    assert default_n_threads() == check_n_threads(None) == 2
+    assert default_n_threads() == 2
     for nothing in ("", "  ", " ,4"):  # set to nothing is not set
         uncounted.setenv("CSOFTMAX_NUM_THREADS", nothing)
         assert default_n_threads() == 5
@@ -396,7 +396,17 @@ def test_a_variable_that_is_no_number_of_threads_raises_with_its_name(monkeypatc
     monkeypatch.delenv("CSOFTMAX_NUM_THREADS", raising=False)
     monkeypatch.setenv(name, text)
     with pytest.raises(ValueError, match=rf"the environment variable {name} is '{text}'; it must be a whole n"):
-        cs.SoftmaxObjective([[1.0], [2.0]], [0, 1])
+        cs.log_likelihood(np.zeros((100_000, 2)), np.zeros(100_000, dtype=int), np.eye(2))
+
+
+def test_an_objective_asks_for_the_number_of_threads_each_time_it_works(monkeypatch):
+    # one that was made before a fork works with the number of its worker
+    objective = cs.SoftmaxObjective(np.sin(np.arange(300_000.0)).reshape(-1, 3), np.arange(100_000) % 3)
+    asked = []
+    monkeypatch.setattr(_threads, "default_n_threads", lambda: asked.append(1) or 1)
+    for times in (1, 2):
+        objective.loss(np.zeros(12))
+        assert len(asked) == times
 
 
 @pytest.mark.parametrize("n_threads", [0, -1, 1.0, "2", True, [1]])
@@ -516,7 +526,7 @@ def _in_a_worker(environment, n_threads):
     _threads.usable_cpus = lambda pid: 8
     X = np.sin(np.arange(300_000.0)).reshape(100_000, 3)
     value = cs.log_likelihood(X, np.arange(100_000) % 3, np.eye(3), n_threads=n_threads)
-    return value, check_n_threads(n_threads), [size for pid, size in _threads._pools if pid == os.getpid()]
+    return value, n_threads or default_n_threads(), [size for pid, size in _threads._pools if pid == os.getpid()]
 
 
 @with_threads_alive
