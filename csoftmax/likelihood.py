@@ -239,7 +239,7 @@ def log_likelihood_and_gradient(X: ArrayLike, y: ArrayLike, coef: ArrayLike, int
     """
     samples, params = _prepare(X, y, coef, intercept, sample_weight, offset, n_threads)
     value, grad = samples.log_likelihood_and_gradient(params)
-    if samples.single and not math.isfinite(value):
+    if samples.single and not (math.isfinite(value) and np.isfinite(grad).all()):
         value, grad = _in_double(samples).log_likelihood_and_gradient(params)
     _explain(samples, value)  # where it is finite so is every row of X
     return value, *_split(grad, samples)

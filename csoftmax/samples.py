@@ -55,7 +55,7 @@ class DenseSamples:
                  offset: NDArray[Any] | None = None, fit_intercept: bool = True, n_threads: int | None = 1,
                  single: bool = False) -> None:
         self.X = X
-        self.single = single and X.dtype == np.float32
+        self.single = single and _is_float32(X)
         self.n_classes = n_classes
         self.codes = codes
         self.counts = counts
@@ -94,7 +94,8 @@ class DenseSamples:
 
     def _plain_rows(self, start: int, stop: int) -> tuple[NDArray[Any], int]:
         if self._kind is None:
-            return _float64_rows(self.X, start, stop), _FLOAT64
+            dtype, kind = (np.float32, _FLOAT32) if _is_float32(self.X) else (np.float64, _FLOAT64)
+            return np.ascontiguousarray(self.X[start:stop], dtype=dtype), kind
         return self._source[start:stop], self._kind
 
     def _sums(self) -> Any:
@@ -323,6 +324,10 @@ class DenseSamples:
         exponent = np.frexp(reach)[1]
         scale = np.where(reach > 0, np.ldexp(1.0, np.clip(-exponent, -1000, 250)), 1.0)
         return self.replace(shift=center, scale=scale)
+
+
+def _is_float32(X: NDArray[Any]) -> bool:
+    return X.dtype.kind == "f" and X.dtype.itemsize == 4
 
 
 def kernel_view(X: NDArray[Any]) -> tuple[NDArray[Any], int | None]:

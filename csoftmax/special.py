@@ -54,7 +54,9 @@ def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, out: NDA
 
     Notes
     -----
-    nan gives nan in its own slice; one +inf is the limit, several +inf or all -inf give nan.
+    nan gives nan in its own slice; one +inf is the limit, several +inf or all -inf give nan. Each entry is within
+    4 ulp, far-off ones included, in float64 and float32 (tests/test_special_accuracy.py, C from 1 to 1000, against
+    mpmath at 60 digits).
 
     Examples
     --------
@@ -89,6 +91,11 @@ def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, out:
     ------
     ValueError, TypeError
         If `axis` is out of range, `out` does not fit, or the entries are no numbers.
+
+    Notes
+    -----
+    Each entry is within 4 ulp, the largest and far-off ones included (tests/test_special_accuracy.py); nan and
+    infinities as in `softmax`.
 
     Examples
     --------
@@ -129,6 +136,12 @@ def logsumexp(a: ArrayLike, axis: int | tuple[int, ...] | None = None, b: ArrayL
     ------
     ValueError, TypeError
         If `axis` is out of range, `out` does not fit, or the entries are no numbers.
+
+    Notes
+    -----
+    Within 2 ulp of the larger of the result and the largest entry (tests/test_special_accuracy.py): near a zero
+    result the cancellation is the input's own. nan gives nan, +inf gives inf, and nothing but -inf (or nothing at
+    all) gives -inf.
 
     Examples
     --------

@@ -164,7 +164,7 @@ cdef struct Work:
     void *base
     const number *x     # the block that the tiles read, of the row stride ldx: X's own rows or `block`
     Py_ssize_t ldx
-    const number *ahead     # where the next block's rows begin in X, if they are contiguous and of X's own type, or NULL
+    const number *ahead     # the next block's rows in X, where they are contiguous and numbers, or NULL
     number *block       # (rows, columns): a loaded block
     number *a           # (n_vec * VEC_LANES, ld): logits, then residuals, a class after another
     number *mass        # (rows,): weights, or weights times totals; 0 beyond the last row
@@ -242,6 +242,30 @@ cdef inline void copy_rows(const element *first, const Source *x, Py_ssize_t sta
                     block[r * s.columns + i] = <number> ((value_of(row[0]) - e.shift[i]) * e.scale[i])
 
 
+cdef void transpose_rows(const number *x, Py_ssize_t column_stride, Py_ssize_t n_rows, const Layout *s,
+                         const Extras *e, number *block) noexcept nogil:
+    # copy_rows for columns of contiguous numbers: squares in registers, 0.4 of its time at 70 000 x 784
+    cdef vec a[8]
+    cdef Py_ssize_t group = 8 if VEC_LANES > 8 else VEC_LANES, i = 0, r, g, block_of_rows
+    cdef Py_ssize_t whole = n_rows // VEC_LANES * VEC_LANES if e.shift == NULL or sizeof(number) == 8 else 0
+    while i < s.d:
+        if i + group <= s.d:
+            for block_of_rows in range(whole // VEC_LANES):
+                r = block_of_rows * VEC_LANES
+                for g in range(8 if VEC_LANES > 8 else VEC_LANES):
+                    a[g] = vload(x + (i + g) * column_stride + r)
+                    if e.shift != NULL:
+                        a[g] = (a[g] - vset(<number> e.shift[i + g])) * vset(<number> e.scale[i + g])
+                vstore_columns(block + r * s.columns + i, s.columns, a, 8 if VEC_LANES > 8 else VEC_LANES)
+        for g in range(i, min(i + group, s.d)):
+            for r in range(whole if i + group <= s.d else 0, n_rows):
+                if e.shift == NULL:
+                    block[r * s.columns + g] = x[g * column_stride + r]
+                else:
+                    block[r * s.columns + g] = <number> ((x[g * column_stride + r] - e.shift[g]) * e.scale[g])
+        i += group
+
+
 cdef void load_block(const Source *x, Py_ssize_t start, Py_ssize_t n_rows, const Layout *s, const Extras *e,
                      Work *w) noexcept nogil:
     # Sets w.x and w.ldx: X's own rows where they have the form, else a copy. The tiles read whole units of rows: those
@@ -258,7 +282,9 @@ cdef void load_block(const Source *x, Py_ssize_t start, Py_ssize_t n_rows, const
         return
     w.x = w.block
     w.ldx = s.columns
-    if x.kind == FLOAT32:
+    if x.kind == native and x.row_stride == size and x.column_stride != size and x.column_stride % size == 0:
+        transpose_rows(<const number *> (x.base + start * size), x.column_stride // size, n_rows, s, e, w.block)
+    elif x.kind == FLOAT32:
         copy_rows(<const float *> NULL, x, start, n_rows, s, e, w.block)
     elif sizeof(number) == 4:
         pass  # the modules for float take float32 alone: see samples

@@ -16,7 +16,8 @@
 cdef void pack_classes(const double[:, ::1] params, const Layout *s, number *packed) noexcept nogil:
     # The intercepts, in whole vectors; then for each vector of classes its d rows of coefficients, or for dot products
     # each class's coefficients, in vectors of features of which the last overlaps: 0 in the lanes that the one before
-    # it has. A class with a parameter that is not finite starts at nan: -inf would pass for a probability of 0.
+    # it has. A class with a parameter that is not finite, as a number, starts at nan: -inf would pass for a probability
+    # of 0.
     cdef Py_ssize_t v, i, lane, k, last = s.columns - VEC_LANES
     cdef number *out = packed
     cdef double bad
@@ -27,7 +28,7 @@ cdef void pack_classes(const double[:, ::1] params, const Layout *s, number *pac
         if k < s.n_classes:
             bad = params[k, s.d] if s.p > s.d else 0.0
             for i in range(s.p):
-                bad += 0.0 * params[k, i]
+                bad += 0.0 * <number> params[k, i]
             out[k] = <number> bad
     out += s.n_vec * VEC_LANES
     if s.dot_vecs > 0:
