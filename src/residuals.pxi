@@ -46,13 +46,15 @@ cdef double label_residuals(Py_ssize_t start, Py_ssize_t n_rows, const Layout *s
     # a[k, r] <- mass[r] (1{y[r] = k} - p[k, r]); terms[r] = mass[r] log p[y[r], r]; returns their sum.
     #
     # The label's own logit is fetched before, and its residual mended after, a row at a time: with a comparison for
-    # each class instead, the stage took 1.5 times as long. A label outside 0..C-1 makes its row nan.
+    # each class instead, the stage took 1.5 times as long. A label outside 0..C-1 makes its row nan; its place is behind
+    # the logits.
     cdef Py_ssize_t r, v, k, y, ld = s.ld, padded = round_up(n_rows, s.unit)
     cdef vec m, a_y, rest, weight, ratio, term, minus, zero = vset(0.0), one = vset(1.0)
     cdef number *row
     for r in range(n_rows):
         y = code_of(e, start + r)
-        w.own[r] = w.a[y * ld + r] if 0 <= y < s.n_classes else <number> NAN
+        w.place[r] = y * ld + r if 0 <= y < s.n_classes else s.n_vec * VEC_LANES * ld + r
+        w.own[r] = w.a[w.place[r]] if 0 <= y < s.n_classes else <number> NAN
     for r in range(n_rows, padded):
         w.own[r] = 0.0
     for v in range(padded // VEC_LANES):
@@ -61,9 +63,10 @@ cdef double label_residuals(Py_ssize_t start, Py_ssize_t n_rows, const Layout *s
         a_y = vload(w.own + r)
         weight = vload(w.mass + r)
         rest = exponentials(row, ld, s.n_classes, &m)
-        term = weight * ((a_y - m) - vlog1p(rest))
+        ratio = one / (rest + 1.0)
+        term = weight * ((a_y - m) - vlog1p(rest, ratio))
         vstore(w.terms + r, term)
-        ratio = vblend_equal(a_y, a_y, weight / (rest + 1.0), a_y)
+        ratio = vblend_equal(a_y, a_y, weight * ratio, a_y)
         minus = zero - ratio
         for k in range(s.n_classes):
             vstore(row + k * ld, minus * vload(row + k * ld))
@@ -71,9 +74,7 @@ cdef double label_residuals(Py_ssize_t start, Py_ssize_t n_rows, const Layout *s
         vstore(w.own + r, vblend_equal(a_y, m, ratio * rest, weight))
         vstore(w.keep + r, vblend_equal(a_y, m, zero, one))
     for r in range(n_rows):
-        y = code_of(e, start + r)
-        if 0 <= y < s.n_classes:
-            w.a[y * ld + r] = w.own[r] + w.keep[r] * w.a[y * ld + r]
+        w.a[w.place[r]] = w.own[r] + w.keep[r] * w.a[w.place[r]]
     return sum_of_terms(w.terms, padded)
 
 
@@ -100,10 +101,11 @@ cdef double count_residuals(const number *counts, Py_ssize_t n_rows, const Layou
             n = n + y
             term = term + vblend_equal(y, zero, zero, y * x)  # 0 * -inf counts as 0
         rest = exponentials(row, ld, s.n_classes, &m)
-        log_total = vlog1p(rest)
+        ratio = vset(1.0) / (rest + 1.0)
+        log_total = vlog1p(rest, ratio)
         term = weight * (term - n * log_total)
         vstore(w.terms + r * VEC_LANES, term)
-        ratio = n / (rest + 1.0)
+        ratio = n * ratio
         for k in range(s.n_classes):
             y = vload(y_row + k * ld)
             e = vload(row + k * ld)
@@ -128,13 +130,14 @@ cdef void probabilities(number *a, Py_ssize_t n_rows, const Layout *s) noexcept 
 cdef void log_probabilities(number *a, number *work, Py_ssize_t n_rows, const Layout *s) noexcept nogil:
     # a[k, r] <- (a[k, r] - m) - log1p(rest); work has room for the logits of a vector of rows
     cdef Py_ssize_t r, k
-    cdef vec m, log_total
+    cdef vec m, rest, log_total
     cdef number *row
     for r in range(n_rows // VEC_LANES):
         row = a + r * VEC_LANES
         for k in range(s.n_classes):
             vstore(work + k * VEC_LANES, vload(row + k * s.ld))
-        log_total = vlog1p(exponentials(work, VEC_LANES, s.n_classes, &m))
+        rest = exponentials(work, VEC_LANES, s.n_classes, &m)
+        log_total = vlog1p(rest, vset(1.0) / (rest + 1.0))
         for k in range(s.n_classes):
             vstore(row + k * s.ld, (vload(row + k * s.ld) - m) - log_total)
 

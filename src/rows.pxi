@@ -111,7 +111,7 @@ cdef void panel_vector(int what, number *x, Py_ssize_t C, Py_ssize_t ld, number 
         for k in range(C):
             vstore(x + k * ld, vdivide(vload(x + k * ld), sum, e))
     else:
-        log_high = vlog1p_parts(sum, lost, &log_low)
+        log_high = vlog1p_parts(sum, lost, vset(1.0) / (sum + 1.0), &log_low)
         if what == LOG_SOFTMAX:
             for k in range(C):
                 vstore(x + k * ld, (vload(x + k * ld) - m) - log_high)
@@ -279,7 +279,7 @@ cdef void finish_columns(int what, Py_ssize_t width, Py_ssize_t merged, number *
             vstore(sums + i, sum)
             vstore(lost + i, vset(1.0) / sum)
         else:
-            log_high = vlog1p_parts(sum, low, &low)
+            log_high = vlog1p_parts(sum, low, vset(1.0) / (sum + 1.0), &low)
             vstore(sums + i, log_high)
             if what == LOGSUMEXP:
                 vadd_exact(&m, &low, log_high)
@@ -426,7 +426,7 @@ cdef void long_row(int what, const number *x, number *out, Py_ssize_t C) noexcep
             vstore(out + v * VEC_LANES, vdivide(vload(out + v * VEC_LANES), sum, lost))
         store_part(out + whole * VEC_LANES, vdivide(e, sum, lost), left)
         return
-    log_high = vlog1p_parts(sum, lost, &log_low)
+    log_high = vlog1p_parts(sum, lost, vset(1.0) / (sum + 1.0), &log_low)
     if what == LOG_SOFTMAX:
         for v in range(whole):
             vstore(out + v * VEC_LANES, (vload(x + v * VEC_LANES) - m) - log_high)

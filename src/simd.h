@@ -287,11 +287,11 @@ static inline vec_t vexp_parts(vec_t x, vec_t *low) {
  *     log(1 + f) = f - (f^2/2 - s (f^2/2 + z P(z)))       P of degree 6, error 4.6e-18 relative (float: 2, 8e-10)
  *     log1p(x)   = k ln 2 + log(1 + f) + (x - (u - 1) + x_low) / u
  *
- * the last term being what the rounding of 1 + x lost. k ln 2 + f is exact in two parts, so that the error of both parts
+ * the last term being what the rounding of 1 + x lost; `reciprocal` is 1 / u, which callers have. k ln 2 + f is exact in two parts, so that the error of both parts
  * together is that of the small terms: 2^-55 (float: 2^-26). */
-static inline vec_t vlog1p_parts(vec_t x, vec_t x_low, vec_t *low) {
+static inline vec_t vlog1p_parts(vec_t x, vec_t x_low, vec_t reciprocal, vec_t *low) {
     vec_t u = x + (number_t)1;
-    vec_t lost = (x - (u - (number_t)1)) + x_low;
+    vec_t lost = ((x - (u - (number_t)1)) + x_low) * reciprocal;
     /* bits of sqrt(1/2): what is above counts as the next power of two */
 #ifdef CSOFTMAX_SINGLE
     veci_t n = (VEC_BITS(u) - 0x3f3504f3u) >> 23;
@@ -302,7 +302,7 @@ static inline vec_t vlog1p_parts(vec_t x, vec_t x_low, vec_t *low) {
     vec_t p = z * 0x1.31e46ep-2f + 0x1.995eb0p-2f;
     p = p * z + 0x1.55557ap-1f;
     vec_t half = 0.5f * f * f;
-    vec_t tail = s * (half + p * z) + (k * 0x1.7f7d1cp-20f + lost / u);
+    vec_t tail = s * (half + p * z) + (k * 0x1.7f7d1cp-20f + lost);
     vec_t power = k * 0x1.62e4p-1f;
 #else
     veci_t n = (VEC_BITS(u) - UINT64_C(0x3fe6a09e667f3bcd)) >> 52;
@@ -317,7 +317,7 @@ static inline vec_t vlog1p_parts(vec_t x, vec_t x_low, vec_t *low) {
     p = p * z + 0x1.9999999995273p-2;
     p = p * z + 0x1.5555555555558p-1;
     vec_t half = 0.5 * f * f;
-    vec_t tail = s * (half + p * z) + (k * 0x1.a39ef35793c76p-33 + lost / u);
+    vec_t tail = s * (half + p * z) + (k * 0x1.a39ef35793c76p-33 + lost);
     vec_t power = k * 0x1.62e42fee00000p-1;
 #endif
     vec_t large = power + f;
@@ -326,9 +326,9 @@ static inline vec_t vlog1p_parts(vec_t x, vec_t x_low, vec_t *low) {
     *low = small - (sum - large);
     return sum;
 }
-static inline vec_t vlog1p(vec_t x) {
+static inline vec_t vlog1p(vec_t x, vec_t reciprocal) {
     vec_t low;
-    return vlog1p_parts(x, vset(0), &low);
+    return vlog1p_parts(x, vset(0), reciprocal, &low);
 }
 
 /* VEC_LOW_s(a, b), VEC_HIGH_s(a, b): the lanes i of a and then of b whose bit s is 0, or 1, in blocks of s lanes. */
