@@ -170,7 +170,8 @@ cdef struct Work:
     number *mass        # (rows,): weights, or weights times totals; 0 beyond the last row
     number *terms       # (rows,)
     number *own         # (rows,): see label_residuals
-    number *keep        # (rows,)
+    number *top         # (rows,)
+    number *rest        # (rows,)
     Py_ssize_t *place   # (rows,): where in `a` the labels' entries are
     number *packed      # the parameters, see pack_classes
     number *more        # what the function asked for, zeroed
@@ -187,15 +188,16 @@ cdef Work make_work(const Layout *s, Py_ssize_t more) except *:
     cdef Work w
     cdef Py_ssize_t block = round_up(s.rows * s.columns, VEC_LANES), logits = s.n_vec * VEC_LANES * s.ld
     cdef Py_ssize_t places = s.rows * (sizeof(Py_ssize_t) // sizeof(number))
-    w.base = allocate((block + logits + 5 * s.rows + places + packed_size(s) + more) * sizeof(number))
+    w.base = allocate((block + logits + 6 * s.rows + places + packed_size(s) + more) * sizeof(number))
     w.block = <number *> ((<size_t> w.base + 63) // 64 * 64)
     w.a = w.block + block
     w.mass = w.a + logits + s.rows      # a row's entry behind the logits: of a label outside 0..C-1
     w.terms = w.mass + s.rows
     w.own = w.terms + s.rows
-    w.keep = w.own + s.rows
-    w.place = <Py_ssize_t *> (w.keep + s.rows)
-    w.packed = w.keep + s.rows + places
+    w.top = w.own + s.rows
+    w.rest = w.top + s.rows
+    w.place = <Py_ssize_t *> (w.rest + s.rows)
+    w.packed = w.rest + s.rows + places
     w.more = w.packed + packed_size(s)
     return w
 
