@@ -8,7 +8,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 SOURCES = ["src/common.pxi", "src/load.pxi", "src/tiles.pxi", "src/residuals.pxi", "src/dense.pxi", "src/hessian.pxi",
-           "src/rows.pxi", "src/simd.h"]
+           "src/rows.pxi", "src/capi.pxi", "src/simd.h"]
 
 # CSOFTMAX_BOUNDSCHECK=1 makes a debug build: slow, with symbols, and an index out of bounds raises. It has a folder of
 # its own, for what decides whether to build again compares dates and not directives.
@@ -64,10 +64,11 @@ extensions = [
               depends=SOURCES, include_dirs=["src"])
     for level, flags in LEVELS.items() for suffix, macros in PRECISIONS.items()
 ]
-extensions += [extension("csoftmax._cpu", "src/cpu.pyx"), extension(HELPERS, "src/_cyutility.c")]
+extensions += [extension("csoftmax._cpu", "src/cpu.pyx"), extension(HELPERS, "src/_cyutility.c"),
+               extension("csoftmax.cython_softmax", "src/cython_softmax.pyx")]
 
 setup(
-    ext_modules=cythonize(extensions, include_path=["src"], build_dir=f"{BUILD_BASE}/cython",
+    ext_modules=cythonize(extensions, include_path=["src", "."], build_dir=f"{BUILD_BASE}/cython",
                           compiler_directives=DIRECTIVES, shared_utility_qualified_name=HELPERS),
     options={"build": {"build_base": BUILD_BASE}, "build_ext": {"parallel": True},
              "bdist_wheel": {"py_limited_api": "cp311"}},

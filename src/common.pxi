@@ -42,17 +42,9 @@ cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
     return (n + unit - 1) // unit * unit
 
 
-cdef void *allocate(Py_ssize_t n_bytes) except NULL nogil:
-    # zeroed, and 64 bytes more than asked for, so that the caller may align to a cache line
-    cdef void *p = calloc(n_bytes + 64, 1)
-    if p == NULL:
-        with gil:
-            raise MemoryError(f"no memory for {n_bytes} bytes of scratch")
-    return p
-
-
 include "load.pxi"
 include "tiles.pxi"
 include "residuals.pxi"
 include "dense.pxi"
 include "rows.pxi"
+include "capi.pxi"

@@ -103,23 +103,51 @@ cdef void add_gradient(const Work *w, Py_ssize_t n_rows, const Layout *s, const 
             g.tiles[i] = 0.0
 
 
-cdef void store_gradient(const Gradient *g, const Layout *s, double[:, ::1] out) noexcept nogil:
+cdef void store_gradient(const Gradient *g, const Layout *s, const Parameters *out) noexcept nogil:
+    # the parts of `out` that are not NULL
     cdef Py_ssize_t k, i, lane
     cdef const double *sums
+    cdef double *coef
+    cdef double *intercept
     for k in range(s.n_classes):
-        for i in range(s.d):
+        if out.coef != NULL:
+            coef = out.coef + k * out.coef_stride
+            for i in range(s.d):
+                if sizeof(number) == 8:
+                    coef[i] = g.tiles[k * s.ldg + gradient_place(i, s)]
+                else:
+                    coef[i] = g.sums[k * s.ldg + gradient_place(i, s)]
+        if out.intercept != NULL:
+            intercept = out.intercept + k * out.intercept_stride
             if sizeof(number) == 8:
-                out[k, i] = g.tiles[k * s.ldg + gradient_place(i, s)]
-            else:
-                out[k, i] = g.sums[k * s.ldg + gradient_place(i, s)]
-        if s.p > s.d:
-            if sizeof(number) == 8:
-                out[k, s.d] = vsum(vload(g.lanes + k * VEC_LANES))
+                intercept[0] = vsum(vload(g.lanes + k * VEC_LANES))
             else:
                 sums = g.sums + s.n_classes * s.ldg + k * VEC_LANES
-                out[k, s.d] = 0.0
+                intercept[0] = 0.0
                 for lane in range(VEC_LANES):
-                    out[k, s.d] += sums[lane]
+                    intercept[0] += sums[lane]
+
+
+cdef bint fused_pass(const Source *x, const Layout *s, const Extras *e, const Parameters *params, double *total,
+                     const Parameters *gradient) noexcept nogil:
+    # False without memory; `gradient` is NULL where it is not wanted
+    cdef Py_ssize_t b, n_rows, y_size = 0 if e.counts == NULL else s.n_classes * s.ld
+    cdef Work w
+    if not try_work(&w, s, gradient_size(s) + y_size):
+        return False
+    cdef Gradient g = make_gradient(w.more, s)
+    cdef number *y = w.more + gradient_size(s)
+    total[0] = 0.0
+    pack_classes(params, s, w.packed)
+    for b in range(n_blocks(x.n, s)):
+        n_rows = load_logits(x, b * s.rows, s, e, &w)
+        total[0] += residuals(b * s.rows, n_rows, s, e, &w, y)
+        if gradient != NULL:
+            add_gradient(&w, n_rows, s, &g)
+    if gradient != NULL:
+        store_gradient(&g, s, gradient)
+    free(w.base)
+    return True
 
 
 def log_likelihood_and_gradient(object X, int kind, const double[::1] shift, const double[::1] scale,
@@ -128,25 +156,19 @@ def log_likelihood_and_gradient(object X, int kind, const double[::1] shift, con
                                 const double[:, ::1] offset, double[:, ::1] gradient):
     """Return the log-likelihood of these rows; write its gradient to `gradient` unless that is None."""
     cdef Source x = make_source(X, kind)
-    cdef Py_ssize_t b, n_rows
     cdef Layout s = make_layout(x.n, x.d, intercept, params.shape[0], False)
     cdef Extras e = make_extras(x.n, shift, scale, codes, counts, weights, offset)
-    cdef Py_ssize_t y_size = 0 if counts is None else s.n_classes * s.ld
-    cdef Work w = make_work(&s, gradient_size(&s) + y_size)
-    cdef Gradient g = make_gradient(w.more, &s)
-    cdef number *y = w.more + gradient_size(&s)
-    cdef bint with_gradient = gradient is not None
+    cdef Parameters rows = joined(params, &s), out
+    cdef Parameters *wanted = NULL
     cdef double total = 0.0
+    cdef bint done
+    if gradient is not None:
+        out = joined(gradient, &s)
+        wanted = &out
     with nogil:
-        pack_classes(params, &s, w.packed)
-        for b in range(n_blocks(x.n, &s)):
-            n_rows = load_logits(&x, b * s.rows, &s, &e, &w)
-            total += residuals(b * s.rows, n_rows, &s, &e, &w, y)
-            if with_gradient:
-                add_gradient(&w, n_rows, &s, &g)
-        if with_gradient:
-            store_gradient(&g, &s, gradient)
-        free(w.base)
+        done = fused_pass(&x, &s, &e, &rows, &total, wanted)
+    if not done:
+        raise no_memory(&s)
     return total
 
 
@@ -164,10 +186,11 @@ def row_results(int what, object X, int kind, const double[::1] shift, const dou
     cdef Layout s = make_layout(x.n, x.d, intercept, params.shape[0], False)
     cdef Extras e = make_extras(x.n, shift, scale, codes, counts, weights, offset)
     cdef Py_ssize_t y_size = 0 if counts is None else s.n_classes * s.ld
+    cdef Parameters rows = joined(params, &s)
     cdef Work w = make_work(&s, s.n_classes * VEC_LANES + y_size)
     cdef number *y = w.more + s.n_classes * VEC_LANES
     with nogil:
-        pack_classes(params, &s, w.packed)
+        pack_classes(&rows, &s, w.packed)
         for b in range(n_blocks(x.n, &s)):
             n_rows = load_logits(&x, b * s.rows, &s, &e, &w)
             padded = round_up(n_rows, s.unit)
@@ -198,14 +221,15 @@ def hessian_product(object X, int kind, const double[::1] shift, const double[::
     cdef Py_ssize_t b, n_rows, padded
     cdef Layout s = make_layout(x.n, x.d, intercept, params.shape[0], False)
     cdef Extras e = make_extras(x.n, shift, scale, None, counts, weights, offset)
+    cdef Parameters rows = joined(params, &s), along = joined(direction, &s), out = joined(product, &s)
     cdef Py_ssize_t logits = s.n_vec * VEC_LANES * s.ld
     cdef Work w = make_work(&s, logits + packed_size(&s) + gradient_size(&s))
     cdef number *u = w.more
     cdef number *packed = u + logits
     cdef Gradient g = make_gradient(packed + packed_size(&s), &s)
     with nogil:
-        pack_classes(params, &s, w.packed)
-        pack_classes(direction, &s, packed)
+        pack_classes(&rows, &s, w.packed)
+        pack_classes(&along, &s, packed)
         for b in range(n_blocks(x.n, &s)):
             n_rows = load_logits(&x, b * s.rows, &s, &e, &w)
             padded = round_up(n_rows, s.unit)
@@ -215,5 +239,5 @@ def hessian_product(object X, int kind, const double[::1] shift, const double[::
             load_mass(b * s.rows, n_rows, &s, &e, &w, True)
             product_residuals(w.a, u, padded, &s, &w)
             add_gradient(&w, n_rows, &s, &g)
-        store_gradient(&g, &s, product)
+        store_gradient(&g, &s, &out)
         free(w.base)

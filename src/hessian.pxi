@@ -35,12 +35,13 @@ def hessian_blocks(object X, int kind, const double[::1] shift, const double[::1
     cdef Layout s = make_layout(x.n, x.d, intercept, params.shape[0], True)
     cdef Py_ssize_t C = s.n_classes, size = s.p * s.ldg
     cdef Extras e = make_extras(x.n, shift, scale, None, counts, weights, offset)
+    cdef Parameters rows = joined(params, &s)
     cdef Work w = make_work(&s, s.rows * s.columns + C * (C - 1) // 2 * size)
     cdef number u
     cdef number *y = w.more
     cdef number *h = y + s.rows * s.columns
     with nogil:
-        pack_classes(params, &s, w.packed)
+        pack_classes(&rows, &s, w.packed)
         for b in range(n_blocks(x.n, &s)):
             start = b * s.rows
             n_rows = load_logits(&x, start, &s, &e, &w)

@@ -183,12 +183,24 @@ cdef inline Py_ssize_t packed_size(const Layout *s) noexcept nogil:
     return round_up(lines + max((s.d + 1) * s.n_vec, s.n_classes * s.dot_vecs) * VEC_LANES, VEC_LANES)
 
 
+cdef object no_memory(const Layout *s):
+    return MemoryError(f"no memory for a block of {s.rows} rows with {s.d} columns and {s.n_classes} classes")
+
+
 cdef Work make_work(const Layout *s, Py_ssize_t more) except *:
-    # every part begins at a multiple of a vector
     cdef Work w
+    if not try_work(&w, s, more):
+        raise no_memory(s)
+    return w
+
+
+cdef bint try_work(Work *w, const Layout *s, Py_ssize_t more) noexcept nogil:
+    # False without memory; every part begins at a multiple of a vector
     cdef Py_ssize_t block = round_up(s.rows * s.columns, VEC_LANES), logits = s.n_vec * VEC_LANES * s.ld
     cdef Py_ssize_t places = s.rows * (sizeof(Py_ssize_t) // sizeof(number))
-    w.base = allocate((block + logits + 6 * s.rows + places + packed_size(s) + more) * sizeof(number))
+    w.base = calloc((block + logits + 6 * s.rows + places + packed_size(s) + more) * sizeof(number) + 64, 1)
+    if w.base == NULL:
+        return False
     w.block = <number *> ((<size_t> w.base + 63) // 64 * 64)
     w.a = w.block + block
     w.mass = w.a + logits + s.rows      # a row's entry behind the logits: of a label outside 0..C-1
@@ -199,7 +211,7 @@ cdef Work make_work(const Layout *s, Py_ssize_t more) except *:
     w.place = <Py_ssize_t *> (w.rest + s.rows)
     w.packed = w.rest + s.rows + places
     w.more = w.packed + packed_size(s)
-    return w
+    return True
 
 
 cdef inline number half_value(unsigned short h) noexcept nogil:

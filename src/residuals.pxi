@@ -47,8 +47,8 @@ cdef double label_residuals(Py_ssize_t start, Py_ssize_t n_rows, const Layout *s
     #
     # The label's own logit is fetched before, and its residual mended after, a row at a time: with a comparison for
     # each class instead, the stage took 1.5 times as long. Three short loops, for a row's logarithm waits for all that
-    # stands before it and the processor looks no further than two rows ahead. A label outside 0..C-1 makes its row nan; its place is behind
-    # the logits.
+    # stands before it and the processor looks no further than two rows ahead. A label outside 0..C-1 makes its row
+    # nan; its place is behind the logits.
     cdef Py_ssize_t r, v, k, y, ld = s.ld, padded = round_up(n_rows, s.unit)
     cdef vec m, a_y, rest, weight, ratio, minus, zero = vset(0.0), one = vset(1.0)
     cdef number *row

@@ -13,22 +13,42 @@
 
 # ------------------------------------------------------------------------------------------------- forward
 
-cdef void pack_classes(const double[:, ::1] params, const Layout *s, number *packed) noexcept nogil:
+cdef struct Parameters:
+    # of each class its coefficients and its intercept: a row [w_k, b_k] of one array, or rows of two
+    double *coef
+    double *intercept  # NULL without
+    Py_ssize_t coef_stride, intercept_stride
+
+
+cdef inline Parameters joined(const double[:, ::1] rows, const Layout *s) noexcept nogil:
+    # rows [w_k, b_k]; only what came as a gradient is written to
+    cdef Parameters params = Parameters(NULL, NULL, s.p, s.p)
+    if s.p > 0:
+        params.coef = <double *> &rows[0, 0]
+    if s.p > s.d:
+        params.intercept = <double *> &rows[0, s.d]
+    return params
+
+
+cdef void pack_classes(const Parameters *params, const Layout *s, number *packed) noexcept nogil:
     # The intercepts, in whole vectors; then for each vector of classes its d rows of coefficients, or for dot products
     # each class's coefficients, in vectors of features of which the last overlaps: 0 in the lanes that the one before
     # it has. A class with a parameter that is not finite, as a number, starts at nan: -inf would pass for a probability
     # of 0.
     cdef Py_ssize_t v, i, lane, k, last = s.columns - VEC_LANES
     cdef number *out = packed
+    cdef const double *coef
     cdef double bad
     if s.dot_vecs > 0:
         last = max(s.d, VEC_LANES) - VEC_LANES
     for k in range(s.n_vec * VEC_LANES):
         out[k] = 0.0
         if k < s.n_classes:
-            bad = params[k, s.d] if s.p > s.d else 0.0
-            for i in range(s.p):
-                bad += 0.0 * <number> params[k, i]
+            coef = params.coef + k * params.coef_stride
+            bad = params.intercept[k * params.intercept_stride] if s.p > s.d else 0.0
+            for i in range(s.d):
+                bad += 0.0 * <number> coef[i]
+            bad += 0.0 * <number> bad
             out[k] = <number> bad
     out += s.n_vec * VEC_LANES
     if s.dot_vecs > 0:
@@ -38,14 +58,14 @@ cdef void pack_classes(const double[:, ::1] params, const Layout *s, number *pac
                     i = v * VEC_LANES + lane if v < s.dot_vecs - 1 else last + lane
                     out[lane] = 0.0
                     if i < s.d and i >= v * VEC_LANES:
-                        out[lane] = <number> params[k, i]
+                        out[lane] = <number> params.coef[k * params.coef_stride + i]
                 out += VEC_LANES
         return
     for v in range(s.n_vec):
         for i in range(s.d):
             for lane in range(VEC_LANES):
                 k = v * VEC_LANES + lane
-                out[lane] = <number> params[k, i] if k < s.n_classes else 0.0
+                out[lane] = <number> params.coef[k * params.coef_stride + i] if k < s.n_classes else 0.0
             out += VEC_LANES
 
 

@@ -5,6 +5,7 @@ Nothing stands on this file. It stands on the installed package's own source.
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ SOURCES = {path.stem: path for path in sorted(PACKAGE.glob("*.py"))}
 LAYERS = (
     ("datasets", "_files", "_cpu", "_cyutility", "_kernels_baseline", "_kernels_v3", "_kernels_v4"),
     ("_dispatch", "_threads"),
-    ("samples",),
+    ("samples", "cython_softmax"),
     ("encoding",),
     ("likelihood", "special"),
     ("objective",),
@@ -122,8 +123,8 @@ def test_import_csoftmax_imports_no_optional_library():
 # ---------------------------------------------------------------------------------------------------------------------
 # Compiled modules
 
-COMPILED = ["_cpu", *(f"_kernels_{level}{precision}" for level in ("baseline", "v3", "v4")
-                      for precision in ("", "_single"))]
+COMPILED = ["_cpu", "cython_softmax", *(f"_kernels_{level}{precision}" for level in ("baseline", "v3", "v4")
+                                        for precision in ("", "_single"))]
 
 
 def stubbed(module):
@@ -177,8 +178,19 @@ def test_stubs_have_the_parameters_of_compiled_functions(module):
 
 
 def test_every_compiled_module_has_a_stub_and_the_package_is_typed():
-    for extension in PACKAGE.glob("_*.so"):
+    for extension in PACKAGE.glob("*.so"):
         module = extension.name.partition(".")[0]
         if module != "_cyutility":  # Cython's own helpers, shared by the others
             assert (PACKAGE / f"{module}.pyi").is_file(), module
     assert (PACKAGE / "py.typed").is_file()
+
+
+def test_every_exported_c_function_is_in_the_pxd_for_each_type():
+    table = compiled("cython_softmax").__pyx_capi__
+    declared = re.findall(r"^cdef [a-z]+ (\w+)\(", (PACKAGE / "cython_softmax.pxd").read_text(encoding="utf-8"), re.M)
+    assert len(declared) == 10
+    for name in declared:
+        # a specialisation has __pyx_fuse_0 before its name for float, _1 for double, and a number more for labels
+        signatures = {re.search('"(.*)"', repr(capsule))[1] for key, capsule in table.items()
+                      if re.fullmatch(rf"__pyx_fuse_[01](_[01])?{name}", key)}
+        assert len(signatures) == (4 if name == "log_likelihood_and_gradient" else 2), (name, signatures)

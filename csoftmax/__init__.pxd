@@ -1,0 +1,1 @@
+# Empty: Cython 3.0 looks for it at `from csoftmax cimport cython_softmax`.
