@@ -1,21 +1,26 @@
-"""A picture of one case: how many times csoftmax's time each peer takes, on a log scale.
+"""The pictures, one function a case: csoftmax's peers by their ratios, its kernels under the machine's roofline.
 run.py stands on it.
 It stands on Matplotlib and timing.Row."""
 
+import math
 import statistics
 
 import matplotlib
 from matplotlib import patheffects, pyplot
-from timing import OURS
+from timing import OURS, shape_of
 
 COLOURS = {"NumPy": "#2f55c4", "NumPy, C x n": "#6f9ae8", "SciPy": "#8a5cc2", "scikit-learn": "#d99400",
            "statsmodels": "#9c6b4e", "PyTorch": "#e8503a", "JAX": "#3ca951"}  # fmt: skip
+LEVELS = {"v4": ("#2f55c4", "AVX-512"), "v3": ("#d99400", "AVX2"), "baseline": ("#9c6b4e", "baseline")}
 matplotlib.use("Agg")
 INK, FAINT = "#222222", "#d9d9d9"
 
 
-def draw(rows, title, subtitle, path):
-    """Horizontal dots in groups, one group a row of the table; the bar through a dot is the spread over rounds."""
+def likelihood(rows, about, path):
+    """How many times csoftmax's time each peer takes, on a log scale.
+
+    Horizontal dots in groups, one group a row of the table; the bar through a dot is the spread over rounds.
+    """
     rows = [row for row in rows if row.peers()]
     peers = list(dict.fromkeys(name for row in rows for name in row.peers()))
     step = 1 / (len(peers) + 1.5)
@@ -64,9 +69,85 @@ def draw(rows, title, subtitle, path):
     axes.set_xlabel("time / csoftmax's time (log scale)", fontsize=9)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="bold", color=INK)
-    figure.text(0.012, 1 - 0.42 / figure.get_figheight(), subtitle, fontsize=8.5, color="#555555")
+    subtitle = f"n, d, C at the left; float64, {about['threads']}; {about['processor']}; {about['rounds']} rounds"
     axes.set_title(" ", fontsize=8.5)  # room for the subtitle
+    finish(figure, "Log-likelihood and gradient of softmax regression", subtitle, path)
+
+
+def roofline(rows, about, path):
+    """GF/s over flops per byte of X, a panel for each dtype: the roofs, and a column of points for each shape.
+
+    A bar in each column is the shape's own limit; the roofs are medians over the shapes.
+    """
+    rows = [row for row in rows if row.more]
+    shapes = [shape_of(row.label) for row in rows]
+    numbers = [{name: value for table in row.more.values() for name, value in table.items()} for row in rows]
+    levels = {level: LEVELS[level] for level in LEVELS if f"{level} f64" in rows[0].values}
+    named = sorted(range(len(rows)), key=lambda i: shapes[i][2])[-2]  # with room for names to the right
+    figure, panels = pyplot.subplots(1, 2, figsize=(11, 6.2), layout="constrained", sharey=True)
+    drawn = []
+    for axes, kind, size, gemm in zip(panels, ("f64", "f32"), (8, 4), ("dgemm", "sgemm"), strict=True):
+        bandwidth, peak = (statistics.median(n[name] for n in numbers) for name in ("dot, GB/s", f"{gemm}, GF/s"))
+        left, right = 6 / size, 8000 / size
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(left, right)
+        axes.plot([left, peak / bandwidth, right], [left * bandwidth, peak, peak], color=INK, linewidth=1.4, zorder=1)
+        axes.text(right, 1.05 * peak, f"{gemm} {peak:.0f} GF/s", ha="right", fontsize=8.5, color=INK)
+        axes.text(1.1 * left, 1.3 * left * bandwidth, f"read {bandwidth:.0f} GB/s", fontsize=8.5, color=INK,
+                  rotation=math.degrees(math.atan(bandwidth)), rotation_mode="anchor",
+                  transform_rotates_text=True)  # fmt: skip
+        drawn.append(peak)
+        for i, ((n, d, n_classes), row) in enumerate(zip(shapes, rows, strict=True)):
+            flops = 4 * n * d * n_classes
+            # shapes of one C have one intensity: they stand beside each other
+            twins = [k for k, shape in enumerate(shapes) if shape[2] == n_classes]
+            side = 2 * twins.index(i) - (len(twins) - 1)
+            x = 4 * n_classes / size * 1.1**side
+            limit = 1e-6 * flops / numbers[i][f"{kind}, ms"]
+            axes.plot(x, limit, "_", color=INK, markersize=11, markeredgewidth=1.8, zorder=2)
+            drawn.append(limit)
+            for level, (colour, name) in levels.items():
+                height = 1e-9 * flops / row.median_seconds(f"{level} {kind} 1")
+                axes.plot(x, height, "o", color=colour, markersize=6.5, markeredgecolor="white", zorder=3)
+                drawn.append(height)
+                words = [f"{row.values[f'{level} {kind}']:.2f}"] if level == next(iter(levels)) else []
+                words += [name] if i == named else []
+                label = axes.annotate(
+                    "  ".join(words), (x, height), xytext=(-6 if side < 0 else 6, -4 if words[1:] else 0),
+                    textcoords="offset points", ha="right" if side < 0 else "left", va="center", fontsize=8,
+                    color=colour, fontweight="bold" if i == named else "normal", zorder=4,
+                )  # fmt: skip
+                label.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
+            axes.axvline(x, color=FAINT, linewidth=0.8, zorder=0)
+            axes.annotate(row.label, (x, 0), xycoords=("data", "axes fraction"), xytext=(0, 6), rotation=90,
+                          textcoords="offset points", ha="center", va="bottom", fontsize=8, color=INK,
+                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})  # fmt: skip
+        ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if left <= t <= right]
+        axes.set_xticks(ticks, [f"{t}" for t in ticks])
+        axes.minorticks_off()
+        axes.grid(axis="y", color=FAINT, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.tick_params(labelsize=9)
+        axes.set_xlabel(f"float{8 * size}: flops per byte of X, 4 n d C / bytes(X) (log scale)", fontsize=9)
+        for edge in ("top", "right"):
+            axes.spines[edge].set_visible(False)
+    low, high = min(drawn) / 3.5, max(drawn) * 1.3
+    ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if low <= t <= high]
+    panels[0].set_ylim(low, high)
+    panels[0].set_yticks(ticks, [f"{t}" for t in ticks])
+    panels[0].minorticks_off()
+    panels[0].set_ylabel("GF/s (log scale)", fontsize=9)
+    panels[0].set_title(" \n ", fontsize=8.5)  # room for the subtitle
+    subtitle = ("n, d, C at the foot of each column; a bar is that shape's limit, exponentials included; the number is "
+                f"time / limit\none thread on one core; {about['processor']}; {about['rounds']} rounds")  # fmt: skip
+    finish(figure, "Log-likelihood and gradient of softmax regression under the machine's roofline", subtitle, path)
+
+
+def finish(figure, title, subtitle, path):
+    """Head the figure and write it."""
+    figure.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="bold", color=INK)
+    figure.text(0.012, 1 - 0.31 / figure.get_figheight(), subtitle, va="top", fontsize=8.5, color="#555555")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)

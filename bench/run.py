@@ -16,7 +16,9 @@ from timing import OURS, Row, Settings, geometric_means
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
            "NUMEXPR_NUM_THREADS")  # fmt: skip
+KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 RESULTS = Path(__file__).parent / "results"
+PICTURES = ("likelihood", "roofline")  # the cases that plot.py has a function for
 EPILOG = """\
 public tables for --data, from scikit-learn:
   X, y = fetch_openml("satimage", version=1, return_X_y=True, as_frame=False)
@@ -37,20 +39,29 @@ def parse():
     parser.add_argument("--json", metavar="FILE", help="write every time and number to FILE")
     parser.add_argument("--load", metavar="FILE", help="print and draw what --json wrote, run nothing")
     parser.add_argument("--plot", metavar="FILE", type=Path,
-                        help="the likelihood case's picture (default bench/results/likelihood.png)")  # fmt: skip
+                        help="the picture, of likelihood or roofline; with both -CASE is added to the name\n"
+                             "(default bench/results/CASE.png, with --quick none)")  # fmt: skip
     parser.add_argument("--markdown", action="store_true", help="print tables to paste into the README")
     return parser.parse_args()
 
 
 def one_thread():
-    """Before any library is imported: one thread for each, and one core for the process where the system can."""
+    """Before any library is imported: one thread for each, and one core for the process where the system can.
+
+    A BLAS takes the kernels for this processor, whatever the environment names: the peers stand on them, and the
+    machine's limit. Returns what was done, in words, and the CPUs that the process had before.
+    """
+    for name in KERNELS:
+        if name in os.environ:
+            print(f"not heeded: {name}={os.environ.pop(name)}", file=sys.stderr)
     os.environ.update(dict.fromkeys(THREADS, "1"))
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false " + os.environ.get("XLA_FLAGS", "")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-        return "one thread each, on one core"
-    return "one thread each"
+        cpus = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cpus[-1]})
+        return "one thread each, on one core", tuple(cpus)
+    return "one thread each", tuple(range(os.cpu_count() or 1))
 
 
 def processor():
@@ -64,7 +75,7 @@ def processor():
 
 def measure(args):
     """Run the cases: {"about": {...}, "cases": {name: {"title", "values", "checks", "remark", "rows"}}}."""
-    threads = one_thread()
+    threads, cpus = one_thread()
     try:
         import csoftmax
     except ImportError as error:
@@ -72,7 +83,7 @@ def measure(args):
         sys.exit(2)
     import peers
 
-    settings = Settings(quick=args.quick, data=args.data)
+    settings = Settings(quick=args.quick, data=args.data, cpus=cpus)
     if args.quick:
         settings.rounds, settings.seconds = 2, 0.002
     settings.rounds = args.rounds or settings.rounds
@@ -132,7 +143,6 @@ def tables(case, markdown):
     """The case's tables as text."""
     rows = case["rows"]
     timed = [row for row in rows if OURS in row.times]
-    valued = [row for row in rows if row.values]
     label = "n, d, C" if not timed or timed[0].label[:1].isdigit() else ""
     if timed:
         peers = list(dict.fromkeys(name for row in timed for name in row.peers()))
@@ -150,11 +160,13 @@ def tables(case, markdown):
         yield title + grid([head, *body], markdown)
         if any(row.outside_means for row in timed):
             yield "! stopped short of the maximum: the ratio is not in the mean"
-    if valued:
-        names = list(dict.fromkeys(name for row in valued for name in row.values))
-        body = [[row.label, *(f"{row.values[n]:.3g}" if n in row.values else "-" for n in names)] for row in valued]
-        title = case["values"] + ("\n\n" if markdown else "\n")
-        yield title + grid([[label, *names], *body], markdown)
+    for title in dict.fromkeys([case["values"], *(title for row in rows for title in row.more)]):
+        valued = [(row.label, row.values if title == case["values"] else row.more.get(title)) for row in rows]
+        valued = [(row, values) for row, values in valued if values]
+        if valued:
+            names = list(dict.fromkeys(name for _, values in valued for name in values))
+            body = [[row, *(f"{values[n]:.3g}" if n in values else "-" for n in names)] for row, values in valued]
+            yield title + ("\n\n" if markdown else "\n") + grid([[label, *names], *body], markdown)
 
 
 def show(report, markdown):
@@ -184,19 +196,22 @@ def show(report, markdown):
     return failures
 
 
-def picture(report, path):
-    case = report["cases"].get("likelihood")
-    if path is None or case is None:
+def pictures(report, path):
+    """Draw each case that has a picture: to `path` or, where that is None and the times mean something, to RESULTS."""
+    drawn = [name for name in PICTURES if name in report["cases"]]
+    if not drawn or (path is None and report["about"]["quick"]):
         return
     try:
         import plot
     except ImportError:
         print("no picture: Matplotlib is not installed", file=sys.stderr)
         return
-    about = report["about"]
-    subtitle = f"n, d, C at the left; float64, {about['threads']}; {about['processor']}; {about['rounds']} rounds"
-    plot.draw(case["rows"], "Log-likelihood and gradient of softmax regression", subtitle, path)
-    print(f"drawn: {path}", file=sys.stderr)
+    for name in drawn:
+        file = path or RESULTS / f"{name}.png"
+        if path and len(drawn) > 1:
+            file = path.with_stem(f"{path.stem}-{name}")
+        getattr(plot, name)(report["cases"][name]["rows"], report["about"], file)
+        print(f"drawn: {file}", file=sys.stderr)
 
 
 def main():
@@ -213,7 +228,7 @@ def main():
         plain = report | {"cases": {name: case | {"rows": [asdict(row) for row in case["rows"]]}
                                     for name, case in report["cases"].items()}}  # fmt: skip
         Path(args.json).write_text(json.dumps(plain, indent=1) + "\n")
-    picture(report, args.plot or (None if report["about"]["quick"] else RESULTS / "likelihood.png"))
+    pictures(report, args.plot)
     sys.exit(1 if failures else 0)
 
 

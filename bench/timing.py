@@ -2,6 +2,7 @@
 Every case in bench/cases stands on it.
 It stands on the standard library alone."""
 
+import contextlib
 import gc
 import math
 import statistics
@@ -19,6 +20,7 @@ class Settings:
     rounds: int = 7
     seconds: float = 0.05  # a contestant runs at least this long in every round
     data: str | None = None
+    cpus: tuple[int, ...] = ()  # those the process had before run.py kept it to one
 
 
 @dataclass
@@ -28,6 +30,7 @@ class Row:
     label: str
     times: dict[str, list[float]] = field(default_factory=dict)  # seconds per call, one entry a round
     values: dict[str, float] = field(default_factory=dict)  # the case's other number (its VALUES says which)
+    more: dict[str, dict[str, float]] = field(default_factory=dict)  # {title of a further table: its values}
     outside_means: list[str] = field(default_factory=list)  # peers whose ratio is shown, marked, and not averaged
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)  # broken checks: run.py exits nonzero
@@ -60,16 +63,24 @@ def _loops_for(function, seconds):
         loops = max(loops + 1, min(10 * loops, math.ceil(1.2 * loops * seconds / max(elapsed, 1e-9))))
 
 
-def interleave(functions, settings):
-    """Time {name: function} in rounds A B C, C B A, A B C ...; {name: [seconds per call in each round]}."""
-    loops = {name: _loops_for(function, settings.seconds) for name, function in functions.items()}
+def interleave(functions, settings, inside=None):
+    """Time {name: function} in rounds A B C, C B A, A B C ...; {name: [seconds per call in each round]}.
+
+    inside: {name: what makes a context}; whenever such a function takes its turn it runs in one, entered untimed.
+    """
+    inside = dict.fromkeys(functions, contextlib.nullcontext) | (inside or {})
+    loops = {}
+    for name, function in functions.items():
+        with inside[name]():
+            loops[name] = _loops_for(function, settings.seconds)
     times = {name: [] for name in functions}
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         for i in range(settings.rounds):
             for name in list(functions) if i % 2 == 0 else reversed(list(functions)):
-                times[name].append(_seconds_for(functions[name], loops[name]) / loops[name])
+                with inside[name]():
+                    times[name].append(_seconds_for(functions[name], loops[name]) / loops[name])
             gc.collect()
     finally:
         if was_enabled:
@@ -79,6 +90,11 @@ def interleave(functions, settings):
 
 def shape_label(n, d, n_classes):
     return f"{n:_}, {d:_}, {n_classes:_}".replace("_", " ")
+
+
+def shape_of(label):
+    """(n, d, C) of a label that shape_label made."""
+    return tuple(int(number.replace(" ", "")) for number in label.split(","))
 
 
 def geometric_means(rows):
