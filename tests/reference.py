@@ -1,4 +1,4 @@
-"""A plain long double oracle: the equations of softmax regression, and how far float64 code may be from them.
+"""A plain long double oracle: the equations of softmax regression, and how far float64 and float32 code may be off.
 
 The tests of csoftmax stand on it: kernels, objectives and fits are compared with these functions.
 It stands on numpy alone and imports nothing of csoftmax, so that the two can only agree by both being right.
@@ -18,6 +18,8 @@ import numpy as np
 LONGDOUBLE = np.longdouble
 EXTENDED = bool(np.finfo(np.longdouble).eps < 2.0**-60)  # False where long double is only a double
 EPS = float(np.finfo(np.float64).eps)  # 2^-52
+EPS32 = float(np.finfo(np.float32).eps)  # 2^-23
+BLOCK_ROWS = 512  # float32 code adds up the outer products of so many rows in float32, and the rest in float64
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -225,7 +227,26 @@ def lasso_penalty(W, l1, fit_intercept=True):
 #    with p (1 - p) = 1/6. Besides, S >= 0 with |S|_F <= 1/2, for |S|_F^2 = q - 2 sum p^3 + q^2 <= q - q^2 <= 1/4 where
 #    q = sum p^2; so two of them are within 1 / sqrt 2 in the Frobenius norm, and within 1/2 in the spectral norm.
 #
-# Underflow is outside the claim: products below 2.2e-308 may lose all their digits.
+# Underflow is outside the claim: products below 2.2e-308 (float32: 1.2e-38) may lose all their digits.
+#
+# float32. The functions below take eps = EPS32 for code that converts parameters, weights, counts and offset to
+# float32, works on a block of at most 512 rows in float32, and adds up blocks, and the terms of the log-likelihood, in
+# float64. The logits' part is the same, with that eps. The rounding part, 1e-12 and 1e-11 above, is a count of
+# roundings, each of u = eps / 2; with N = min(n, 512) it is
+#
+#     log-likelihood    u [(C + 2) sum_j w_j + (2 C + 10) sum_j |L_j|]
+#     gradient          u (3/2 N + 4 C + 26) sum_j w_j |x_j|
+#     Hessian product   u (1/2 N + 6 C + d / 2 + 40) |v| sum_j w_j |x_j|^2
+#
+# N u is the worst that a sum of N terms does, and is relative to the sum of the terms' moduli: |r_j| |x_j| with
+# |r_j| <= sqrt 2 w_j; |S_j V x_j| |x_j| with |S_j| <= 1/2. The rest is the row's own. An exponential is good to 2 u and
+# the sum of C of them to (C + 2) u. So a probability is good to (C + 9) u, relative, and the residual of counts, of a
+# total that is itself a sum, to (4 C + 24) u w_j; log(1 + rest) to (C + 2) u plus 4 u of its size, and L_j to 3 u of
+# its size besides, with counts 2 C + 3; V x_j to (d + 3) u |V| |x_j|, and its mean over the classes, taken off it, to
+# 2 C roundings of numbers of size 2 |V| |x_j|.
+#
+# In a logit the conversion of the parameters (1), the sum of products (d + 2), the offset (2) and the shift by the
+# maximum (2) are (d + 7) u max_jk sum_i |x_ji w_ki|; delta is 8 (d + 1) u of it.
 
 
 def log_likelihood_change(delta):
@@ -247,13 +268,13 @@ def jacobian_change(delta, norm="fro"):
     return min(2.0 * delta / math.sqrt(27.0), math.sqrt(0.5) if norm == "fro" else 0.5)
 
 
-def logit_error(X, W, fit_intercept=True, offset=None):
+def logit_error(X, W, fit_intercept=True, offset=None, eps=EPS):
     """delta = 4 (d + 1) eps max_jk sum_i |x_ji w_ki|, the sum over features, intercept and offset; d features."""
     Xt, W = np.abs(design(X, fit_intercept)), np.abs(np.asarray(W, dtype=LONGDOUBLE))
     sizes = Xt @ W.T
     if offset is not None:
         sizes = sizes + np.abs(np.asarray(offset, dtype=LONGDOUBLE))
-    return 4.0 * (np.shape(X)[1] + 1) * EPS * float(sizes.max(initial=0))
+    return 4.0 * (np.shape(X)[1] + 1) * eps * float(sizes.max(initial=0))
 
 
 def _row_sizes(X, y, W, fit_intercept, weight):
@@ -263,8 +284,16 @@ def _row_sizes(X, y, W, fit_intercept, weight):
     return w, np.sqrt((design(X, fit_intercept) ** 2).sum(axis=1))
 
 
-def log_likelihood_tolerance(X, y, W, fit_intercept=True, weight=None, offset=None):
+def _roundings(eps, rows, C, per_class, rest):
+    """u (rows + per_class C + rest): the rounding part's factor in float32."""
+    assert eps == EPS32, "the budgets are those of float64 and of float32"
+    return eps / 2 * (rows + per_class * C + rest)
+
+
+def log_likelihood_tolerance(X, y, W, fit_intercept=True, weight=None, offset=None, eps=EPS):
     """Bound on |L - L computed|: 1e-12 sum_j w_j |x_j| + 2 delta sum_j w_j.
+
+    In float32 the first part is u [(C + 2) sum_j w_j + (2 C + 10) sum_j |L_j|].
 
     The first part pays for exp, log and the sum, the second for the logits: |dL_j| <= 2 delta w_j (item 1 above).
     |x_j| includes a 1 here even without an intercept: at x_j = 0 the row's term is still -log C, with its rounding.
@@ -274,24 +303,32 @@ def log_likelihood_tolerance(X, y, W, fit_intercept=True, weight=None, offset=No
     float
     """
     w, _ = _row_sizes(X, y, W, fit_intercept, weight)
-    size = np.sqrt((design(X, True) ** 2).sum(axis=1))
-    delta = logit_error(X, W, fit_intercept, offset)
-    return float(1e-12 * (w * size).sum() + log_likelihood_change(delta) * w.sum())
+    delta = logit_error(X, W, fit_intercept, offset, eps)
+    if eps == EPS:
+        size = np.sqrt((design(X, True) ** 2).sum(axis=1))
+        base = 1e-12 * (w * size).sum()
+    else:
+        C = np.shape(W)[0]
+        terms = np.abs(log_likelihood_per_sample(X, y, W, fit_intercept, weight, offset)).sum()
+        base = _roundings(eps, 0, C, 1, 2) * w.sum() + _roundings(eps, 0, C, 2, 10) * terms
+    return float(base + log_likelihood_change(delta) * w.sum())
 
 
-def gradient_tolerance(X, y, W, fit_intercept=True, weight=None, offset=None):
+def gradient_tolerance(X, y, W, fit_intercept=True, weight=None, offset=None, eps=EPS):
     """Bound on |G - G computed|, Frobenius: (1e-12 + min(delta / sqrt 2, sqrt 2)) sum_j w_j |x_j|.
 
-    The residual of row j moves by w_j |dp|_2 <= w_j min(delta / sqrt 2, sqrt 2) (item 2 above), and
-    |r_j x_j'|_F = |r_j| |x_j|. An entry of G is of course within it too.
+    In float32 u (3/2 N + 4 C + 26) stands for 1e-12. The residual of row j moves by w_j |dp|_2 <=
+    w_j min(delta / sqrt 2, sqrt 2) (item 2 above), and |r_j x_j'|_F = |r_j| |x_j|. An entry of G is of course within
+    it too.
 
     Returns
     -------
     float
     """
     w, size = _row_sizes(X, y, W, fit_intercept, weight)
-    delta = logit_error(X, W, fit_intercept, offset)
-    return float((1e-12 + softmax_change(delta)) * (w * size).sum())
+    delta = logit_error(X, W, fit_intercept, offset, eps)
+    base = 1e-12 if eps == EPS else _roundings(eps, 1.5 * min(len(w), BLOCK_ROWS), np.shape(W)[0], 4, 26)
+    return float((base + softmax_change(delta)) * (w * size).sum())
 
 
 def hessian_tolerance(X, y, W, fit_intercept=True, weight=None, offset=None):
@@ -309,10 +346,11 @@ def hessian_tolerance(X, y, W, fit_intercept=True, weight=None, offset=None):
     return float((1e-11 + jacobian_change(delta)) * (w * size**2).sum())
 
 
-def hessian_product_tolerance(X, y, W, V, fit_intercept=True, weight=None, offset=None):
+def hessian_product_tolerance(X, y, W, V, fit_intercept=True, weight=None, offset=None, eps=EPS):
     """Bound on |Hv - Hv computed|, Frobenius.
 
-    1e-11 |V|_F sum_j w_j |x_j|^2 + min(2 delta / (3 sqrt 3), 1 / 2) sum_j w_j |x_j| |V x_j|.
+    1e-11 |V|_F sum_j w_j |x_j|^2 + min(2 delta / (3 sqrt 3), 1 / 2) sum_j w_j |x_j| |V x_j|, in float32 with
+    u (1/2 N + 6 C + d / 2 + 40) for 1e-11.
 
     H v is the sum of - w_j (S_j V x_j) x_j'. A change of S_j alone gives |dS_j|_2 |V x_j| |x_j| (item 3 above, spectral
     norm). The rounding of V x_j itself, at most (d + 1) eps |V|_F |x_j|, is part of the first term (|S_j|_2 <= 1/2):
@@ -325,6 +363,8 @@ def hessian_product_tolerance(X, y, W, V, fit_intercept=True, weight=None, offse
     V = np.asarray(V, dtype=LONGDOUBLE)
     w, size = _row_sizes(X, y, W, fit_intercept, weight)
     products = np.sqrt(((design(X, fit_intercept) @ V.T) ** 2).sum(axis=1))
-    delta = logit_error(X, W, fit_intercept, offset)
-    base = 1e-11 * np.sqrt((V**2).sum()) * (w * size**2).sum()
+    delta = logit_error(X, W, fit_intercept, offset, eps)
+    n, d = np.shape(X)
+    base = 1e-11 if eps == EPS else _roundings(eps, 0.5 * min(n, BLOCK_ROWS), V.shape[0], 6, d / 2 + 40)
+    base = base * np.sqrt((V**2).sum()) * (w * size**2).sum()
     return float(base + jacobian_change(delta, norm=2) * (w * size * products).sum())

@@ -227,6 +227,21 @@ def test_whole_number_columns_fit_alike_in_every_dtype():
         np.testing.assert_array_equal(cs.fit(X.astype(dtype), y).params, expected)
 
 
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray, lambda X: X[::-1].copy()[::-1],
+                                    lambda X: X.astype(">f4"),
+                                    lambda X: np.frombuffer(b"x" + X.tobytes(), np.uint8)[1:].view(X.dtype)
+                                    .reshape(X.shape)])
+def test_float32_data_are_fitted_in_float64(layout):
+    # the sums of the equation functions may be in float32: those that a fit stands on never are
+    X, y = make_data()
+    X = X.astype(np.float32)
+    single, double = cs.fit(layout(X), y), cs.fit(X.astype(np.float64), y)
+    np.testing.assert_array_equal(single.params, double.params)
+    np.testing.assert_array_equal(single.bse, double.bse)
+    assert single.log_likelihood == double.log_likelihood
+    np.testing.assert_array_equal(single.predict_proba(layout(X)), double.predict_proba(X.astype(np.float64)))
+
+
 def test_read_only_data_is_neither_copied_nor_written():
     X, y = make_data()
     X.setflags(write=False)

@@ -342,6 +342,67 @@ def test_plain_numpy_in_double_is_within_the_tolerances(C, d, fit_intercept, cou
     assert error <= ref.hessian_product_tolerance(X, y, W, V, *rest)
 
 
+def added_up(terms):
+    """Their sum over the first axis, one after another in their own type."""
+    return np.cumsum(terms, axis=0, dtype=terms.dtype)[-1]
+
+
+@pytest.mark.parametrize("C, d, fit_intercept, counts", CASES)
+@pytest.mark.parametrize("size", [0.0, 1.0, 1e3, 1e6])
+def test_plain_numpy_in_single_is_within_the_tolerances_of_float32(C, d, fit_intercept, counts, size):
+    # 500 rows, their outer products added up one after another. They use 0.6% of the log-likelihood's bound at most,
+    # 0.7% of the gradient's and 0.6% of the product's: roundings of either sign cancel.
+    X, y, W, weight, offset = problem(C, d, fit_intercept, counts, n=500)
+    X, W = X.astype(np.float32), W * size
+    V = np.random.default_rng(3).normal(size=W.shape)
+    rest = (fit_intercept, weight, offset)
+    single = [np.asarray(a, dtype=np.float32) for a in (W, V, weight, offset, ref.targets(y, C))]
+    Ws, Vs, weights, offsets, c = single
+    Xt = np.concatenate([X, np.ones((len(X), 1), dtype=np.float32)], axis=1) if fit_intercept else X
+    A = Xt @ Ws.T + offsets
+    B = A - A.max(axis=1, keepdims=True)
+    P = np.exp(B) / np.exp(B).sum(axis=1, keepdims=True)
+    N = c.sum(axis=1, keepdims=True)
+    terms = (weights[:, None] * c * (B - np.log(np.exp(B).sum(axis=1, keepdims=True)))).sum(axis=1)
+    L = terms.sum(dtype=np.float64)
+    G = added_up((weights[:, None] * (c - N * P))[:, :, None] * Xt[:, None, :])
+    T = Xt @ Vs.T
+    S = weights[:, None] * N * P * (T - (P * T).sum(axis=1, keepdims=True))
+    Hv = -added_up(S[:, :, None] * Xt[:, None, :])
+    assert terms.dtype == G.dtype == Hv.dtype == np.float32
+    for computed, f, tolerance, args in (
+        (L, ref.log_likelihood, ref.log_likelihood_tolerance, ()),
+        (G, ref.gradient, ref.gradient_tolerance, ()),
+        (Hv, ref.hessian_product, ref.hessian_product_tolerance, (V,)),
+    ):
+        error = np.linalg.norm(np.atleast_1d(computed - f(X, y, W, *args, *rest)).astype(float))
+        assert error <= tolerance(X, y, W, *args, *rest, eps=ref.EPS32)
+
+
+def test_the_rounding_of_equal_rows_in_single_uses_a_fair_share_of_the_gradients_tolerance():
+    # equal terms round one way as long as their sum keeps its exponent: nothing cancels
+    shares = []
+    for C in range(2, 40):
+        X, y, W = np.ones((ref.BLOCK_ROWS, 1), dtype=np.float32), np.zeros(ref.BLOCK_ROWS, dtype=int), np.zeros((C, 1))
+        residual = ((np.arange(C) == 0) - np.float32(1) / np.float32(C)).astype(np.float32)
+        G = added_up(np.tile(residual[:, None], (len(X), 1, 1)))
+        error = np.linalg.norm((G - ref.gradient(X, y, W, False)).astype(float))
+        shares.append(error / ref.gradient_tolerance(X, y, W, False, eps=ref.EPS32))
+    assert 0.1 < max(shares) < 1  # 0.13
+
+
+def test_the_tolerances_are_float64s_unless_asked_and_of_float32_never_below_them():
+    X, y, W, weight, offset = problem(3, 3)
+    rest = (True, weight, offset)
+    for tolerance, args in ((ref.log_likelihood_tolerance, ()), (ref.gradient_tolerance, ()),
+                            (ref.hessian_product_tolerance, (W,))):
+        double = tolerance(X, y, W, *args, *rest)
+        assert double == tolerance(X, y, W, *args, *rest, eps=ref.EPS)
+        # 12 rows: from 1e-12 (1e-11) to 60 or 80 roundings of 2^-24, 5e-6; and the logits' part by 2^29
+        assert 1e4 < tolerance(X, y, W, *args, *rest, eps=ref.EPS32) / double < 2.0**29
+    assert ref.logit_error(X, W, True, offset, eps=ref.EPS32) == ref.logit_error(X, W, True, offset) * 2.0**29
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The reference results
 
