@@ -26,7 +26,9 @@ cdef enum:
 
 cdef enum:
     PANEL_BYTES = 32768
-    LONG_COLUMN = 256       # entries from which columns are worked on where they are
+    WIDE_PANEL_BYTES = 524288   # where C is 512 and more: runs of a cache line cost more than the second cache
+    LONG_COLUMN = 256           # entries from which columns are worked on where they are,
+    VERY_LONG_COLUMN = 4096     # if there are many of them side by side
     LONG_BYTES = 1048576    # of them at a time: two passes read them again from the second cache
     FEW_COLUMNS_ = 128
 
@@ -202,7 +204,8 @@ cdef void store_panel(const number *panel, Py_ssize_t C, Py_ssize_t inner, Py_ss
 cdef int panels(int what, const number *x, number *out, Py_ssize_t C, Py_ssize_t inner, Py_ssize_t start,
                 Py_ssize_t stop) noexcept nogil:
     # -1 without memory
-    cdef Py_ssize_t ld = PANEL_BYTES // <Py_ssize_t> sizeof(number) // C // VEC_LANES * VEC_LANES, column = start, n, j
+    cdef Py_ssize_t ld = PANEL_BYTES if C < 512 else WIDE_PANEL_BYTES, column = start, n, j
+    ld = ld // <Py_ssize_t> sizeof(number) // C // VEC_LANES * VEC_LANES
     ld = min(max(ld, <Py_ssize_t> VEC_LANES), round_up(stop - start, VEC_LANES))
     cdef void *base = malloc((C * (ld + VEC_LANES) + ld) * sizeof(number) + 64)
     if base == NULL:
@@ -444,7 +447,8 @@ cdef int along_axis_pass(int what, const number *x, number *out, Py_ssize_t C, P
     cdef number *memory
     cdef void *base
     cdef int failed = 0
-    if C < LONG_COLUMN and (inner == 1 or inner >= VEC_LANES or C < 32):
+    if (C < LONG_COLUMN and (inner == 1 or inner >= VEC_LANES or C < 32)
+            or C < VERY_LONG_COLUMN and inner >= FEW_COLUMNS_):
         return panels(what, x, out, C, inner, start, stop)
     if inner == 1:
         for column in range(start, stop):
