@@ -579,6 +579,19 @@ def test_logits_of_plus_and_minus_800_are_finite(y, dtype):
     assert np.isfinite(flat(cs.hessian_product(X, y, coef, None, coef, None))).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("y", [[0], [[2.0, 0.0]]], ids=["codes", "counts"])
+def test_a_logit_below_the_range_of_its_type_is_a_probability_of_0(y, dtype):
+    # -1e400, and -1e50 in float32: -inf, of which a class that was not seen takes nothing
+    X = np.full((1, 1), 1e200 if dtype is np.float64 else 1e25, dtype=dtype)
+    coef = np.array([[0.0], [-1e200 if dtype is np.float64 else -1e25]])
+    labels = {"codes" if np.ndim(y) == 1 else "counts": np.array(y)}
+    value, gradient = DenseSamples(X, 2, **labels, fit_intercept=False, single=True).log_likelihood_and_gradient(coef)
+    assert value == 0.0
+    assert not gradient.any()
+    assert cs.log_likelihood(X, y, coef) == 0.0
+
+
 def test_ties_share_the_probability():
     for C in (2, 3, 8, 9, 31):
         np.testing.assert_allclose(cs.predict_proba(np.ones((1, 1)), np.full((C, 1), 1e4)), 1 / C, rtol=2 * EPS)
@@ -651,8 +664,8 @@ LAYOUTS = {
 
 @cache
 def layout_problems(dtype):
-    # 813 rows of 43: blocks that are read in place, or transposed by squares of up to 8, and a last one of neither shape;
-    # 70 of 5: always copied
+    # 813 rows of 43: blocks that are read in place, or transposed by squares of up to 8, and a last one of neither
+    # shape; 70 of 5: always copied
     return [moderate(n=n, d=d).of_type(dtype) for n, d in ((70, 5), (813, 43))]
 
 
@@ -915,6 +928,18 @@ def test_float32_is_within_1e_6_of_float64_and_its_gradient_within_1e_5_on_stand
                       for x in (X, X.astype(np.float64)))
     assert abs(single[0] - double[0]) <= 1e-6 * abs(double[0])
     assert np.abs(joined(single[1:]) - joined(double[1:])).max() <= 1e-5 * np.abs(joined(double[1:])).max()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("counts", [False, True], ids=["codes", "counts"])
+def test_n_equal_rows_have_n_times_the_log_likelihood_of_one(dtype, counts):
+    # in float32 too: its terms are added up in float64, in which 512 of 24 bits are exact, and 10 000 nearly so
+    for C in (2, 3, 6, 11, 23):
+        y = np.tile(np.arange(C) == 1, (10_000, 1)).astype(float) if counts else np.ones(10_000, dtype=np.int32)
+        X, coef = np.full((10_000, 1), 0.7, dtype=dtype), np.linspace(-1, 1, C)[:, np.newaxis]
+        for n in (512, 10_000):
+            assert cs.log_likelihood(X[:n], y[:n], coef) == pytest.approx(n * cs.log_likelihood(X[:1], y[:1], coef),
+                                                                          rel=1e-13, abs=0)
 
 
 BIG = moderate(n=40)
