@@ -111,17 +111,14 @@ def roofline(rows, about, path):
                 height = 1e-9 * flops / row.median_seconds(f"{level} {kind} 1")
                 axes.plot(x, height, "o", color=colour, markersize=6.5, markeredgecolor="white", zorder=3)
                 drawn.append(height)
-                words = [f"{row.values[f'{level} {kind}']:.2f}"] if level == next(iter(levels)) else []
-                words += [name] if i == named else []
-                label = axes.annotate(
-                    "  ".join(words), (x, height), xytext=(-6 if side < 0 else 6, -4 if words[1:] else 0),
-                    textcoords="offset points", ha="right" if side < 0 else "left", va="center", fontsize=8,
-                    color=colour, fontweight="bold" if i == named else "normal", zorder=4,
-                )  # fmt: skip
-                label.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
+                if i == named:
+                    label = axes.annotate(name, (x, height), xytext=(6, -4), textcoords="offset points", va="center",
+                                          fontsize=8, color=colour, fontweight="bold", zorder=4)  # fmt: skip
+                    label.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
             axes.axvline(x, color=FAINT, linewidth=0.8, zorder=0)
-            axes.annotate(row.label, (x, 0), xycoords=("data", "axes fraction"), xytext=(0, 6), rotation=90,
-                          textcoords="offset points", ha="center", va="bottom", fontsize=8, color=INK,
+            multiple = row.values[f"{next(iter(levels))} {kind}"]
+            axes.annotate(f"{row.label}:  {multiple:.2f}", (x, 0), xycoords=("data", "axes fraction"), xytext=(0, 6),
+                          textcoords="offset points", rotation=90, ha="center", va="bottom", fontsize=8, color=INK,
                           bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})  # fmt: skip
         ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if left <= t <= right]
         axes.set_xticks(ticks, [f"{t}" for t in ticks])
@@ -132,15 +129,16 @@ def roofline(rows, about, path):
         axes.set_xlabel(f"float{8 * size}: flops per byte of X, 4 n d C / bytes(X) (log scale)", fontsize=9)
         for edge in ("top", "right"):
             axes.spines[edge].set_visible(False)
-    low, high = min(drawn) / 3.5, max(drawn) * 1.3
+    low, high = min(drawn) / 4, max(drawn) * 1.3
     ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if low <= t <= high]
     panels[0].set_ylim(low, high)
     panels[0].set_yticks(ticks, [f"{t}" for t in ticks])
     panels[0].minorticks_off()
     panels[0].set_ylabel("GF/s (log scale)", fontsize=9)
     panels[0].set_title(" \n ", fontsize=8.5)  # room for the subtitle
-    subtitle = ("n, d, C at the foot of each column; a bar is that shape's limit, exponentials included; the number is "
-                f"time / limit\none thread on one core; {about['processor']}; {about['rounds']} rounds")  # fmt: skip
+    best = next(iter(levels.values()))[1]
+    subtitle = ("a bar is its shape's limit, exponentials included; at the foot of each column n, d, C: time / limit "
+                f"of {best}\none thread on one core; {about['processor']}; {about['rounds']} rounds")  # fmt: skip
     finish(figure, "Log-likelihood and gradient of softmax regression under the machine's roofline", subtitle, path)
 
 
