@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from csoftmax._threads import check_n_threads, row_blocks
 from csoftmax.encoding import as_matrix, check_finite
-from csoftmax.samples import Array, DenseSamples, check_codes
+from csoftmax.samples import Array, DenseSamples, aligned, check_codes
 
 __all__ = ["gradient", "gradient_per_sample", "hessian", "hessian_product", "log_likelihood",
            "log_likelihood_and_gradient", "log_likelihood_per_sample", "logit_residuals", "predict_proba"]
@@ -70,7 +70,7 @@ def _as_params(coef: Any, intercept: Any, n_features: int, names: tuple[str, str
     if rows.shape[0] < 1:
         raise ValueError(f"{names[0]} has shape {rows.shape}; it needs one row for each class")
     if intercept is None:
-        return np.ascontiguousarray(rows)
+        return aligned(np.ascontiguousarray(rows))
     last = np.asarray(intercept, dtype=np.float64)
     if last.shape != (rows.shape[0],):
         raise ValueError(f"{names[1]} has shape {last.shape}; ({rows.shape[0]},) is wanted, one for each row of "
@@ -103,14 +103,25 @@ def _prepare(X: Any, y: Any, coef: Any, intercept: Any, sample_weight: Any, offs
         if weights.shape != (n,) or weights.dtype.kind not in "fiub":
             raise ValueError(f"sample_weight has shape {weights.shape} and dtype {weights.dtype}; ({n},) of numbers is "
                              f"wanted")
-        samples.weights = np.ascontiguousarray(weights, dtype=np.float64)
+        samples.weights = aligned(np.ascontiguousarray(weights, dtype=np.float64))
     if offset is not None:
         values = np.asarray(offset)
         if values.shape != (n, n_classes) or values.dtype.kind not in "fiub":
             raise ValueError(f"offset has shape {values.shape} and dtype {values.dtype}; ({n}, {n_classes}) of numbers "
                              f"is wanted")
         samples.offset = values
+    # float32 would round what is smaller to 0; what is larger shows in the result, and is redone in float64
+    if samples.single and not all(_above_float32s_least(array) for array in (samples.weights, samples.counts)):
+        samples.single = False
     return samples, params
+
+
+def _above_float32s_least(array: Any) -> bool:
+    """Whether no number but 0 is smaller than 1e-30, where products are near the least that float32 can hold."""
+    if array is None:
+        return True
+    sizes = np.abs(array)
+    return bool(np.all((sizes >= 1e-30) | (sizes == 0)))
 
 
 def _in_double(samples: DenseSamples) -> DenseSamples:
@@ -375,6 +386,8 @@ def hessian_product(X: ArrayLike, y: ArrayLike, coef: ArrayLike, intercept: Arra
         raise ValueError(f"v_coef has {direction.shape[0]} rows where coef has {params.shape[0]}")
     if samples.codes is not None:
         check_codes(samples.codes, samples.n_classes)  # the Hessian does not read them
+    if samples.single and not _above_float32s_least(direction):
+        samples.single = False
     product = samples.hessian_product(params, direction)
     if samples.single and not np.isfinite(product).all():
         product = _in_double(samples).hessian_product(params, direction)
@@ -430,9 +443,12 @@ def _class_rows(what: Any, X: Any, coef: Any, intercept: Any, offset: Any, out: 
     if out is None:
         out = np.empty(shape)
     elif (not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != np.float64
-          or not out.flags.c_contiguous or not out.flags.writeable):
+          or not out.flags.c_contiguous or not out.flags.writeable or not out.flags.aligned):
         raise ValueError(f"out has shape {getattr(out, 'shape', None)} and dtype {getattr(out, 'dtype', None)}; a "
                          f"writable float64 array of shape {shape} in C order is wanted")
-    samples.row_results(what, params, out)
+    if any(array is not None and np.may_share_memory(out, array) for array in (samples.X, params, samples.offset)):
+        out[...] = samples.row_results(what, params, np.empty(shape))
+    else:
+        samples.row_results(what, params, out)
     _explain(samples, out)
     return out

@@ -95,7 +95,7 @@ class DenseSamples:
     def _plain_rows(self, start: int, stop: int) -> tuple[NDArray[Any], int]:
         if self._kind is None:
             dtype, kind = (np.float32, _FLOAT32) if _is_float32(self.X) else (np.float64, _FLOAT64)
-            return np.ascontiguousarray(self.X[start:stop], dtype=dtype), kind
+            return np.require(self.X[start:stop], dtype, ["C", "A"]), kind
         return self._source[start:stop], self._kind
 
     def _sums(self) -> Any:
@@ -109,7 +109,8 @@ class DenseSamples:
             return None, None
         codes = self.codes[start:stop]
         if codes.dtype in (np.int64, np.int32):
-            return (codes if codes.flags.c_contiguous else codes.copy()), None
+            flags = codes.flags
+            return (codes if flags.c_contiguous and flags.aligned else codes.copy()), None
         check_codes(codes, self.n_classes, start)
         return np.ascontiguousarray(codes, dtype=np.int32), None
 
@@ -342,7 +343,12 @@ def kernel_view(X: NDArray[Any]) -> tuple[NDArray[Any], int | None]:
 
 
 def _float64_rows(values: NDArray[Any], start: int, stop: int) -> Array:
-    return np.ascontiguousarray(values[start:stop], dtype=np.float64)
+    return aligned(np.ascontiguousarray(values[start:stop], dtype=np.float64))
+
+
+def aligned(array: Array) -> Array:
+    """Return the array, or a copy where its memory begins inside a number: the kernels take none of those."""
+    return array if array.flags.aligned else array.copy()
 
 
 def check_codes(codes: NDArray[Any], n_classes: int, first_row: int = 0) -> None:

@@ -166,6 +166,8 @@ def logsumexp(a: ArrayLike, axis: int | tuple[int, ...] | None = None, b: ArrayL
     else:
         _check_out(out, shape, dtype)
         result = out
+        if np.may_share_memory(result, x):
+            x = x.copy()
     _compute(_LOGSUMEXP, x, axes, result, n_threads)
     if return_sign:
         # exp of anything but -inf is positive
@@ -369,7 +371,7 @@ def _compute(what: int, x: NDArray[Any], axes: tuple[int, ...], result: NDArray[
 
     def block(start: int, stop: int) -> None:
         for slab in slabs[start:stop]:
-            part = np.ascontiguousarray(rows[slab], dtype=dtype)
+            part = np.require(rows[slab], dtype, ["C", "A"])
             n = part.size // length
             flat = np.empty(n if what == _LOGSUMEXP else part.size, dtype=dtype)
             _kernels(dtype).along_axis(what, part.reshape(-1), flat, length, 1, 0, n)
@@ -386,7 +388,7 @@ def _compute_in_place(what: int, x: NDArray[Any], axes: tuple[int, ...], result:
     if dtype != _FLOAT64 and dtype != _FLOAT32:
         return False
     if x.ndim == 1:
-        outer, length, inner = 1, x.size, 1
+        outer, length, inner = (1, x.size, 1) if axes else (x.size, 1, 1)
         if not (x.flags.c_contiguous and result.flags.c_contiguous):
             return False
         if what == _LOGSUMEXP:

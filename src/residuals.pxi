@@ -18,9 +18,11 @@ cdef inline vec exponentials(number *row, Py_ssize_t ld, Py_ssize_t n_classes, v
     for k in range(n_classes):
         x = vload(row + k * ld) - m
         e = vexp(x)
+        vstore(row + k * ld, e)
+        if sizeof(number) == 4:  # nan for -inf: float's overflow may have made it of a finite logit
+            e = e + (x - x)
         rest = vadd_unless_equal(rest, x, zero, e)
         ties = vadd_where_equal(ties, x, zero, one)
-        vstore(row + k * ld, e)
     maximum[0] = m
     return rest + ties
 

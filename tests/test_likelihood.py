@@ -582,13 +582,16 @@ def test_logits_of_plus_and_minus_800_are_finite(y, dtype):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("y", [[0], [[2.0, 0.0]]], ids=["codes", "counts"])
 def test_a_logit_below_the_range_of_its_type_is_a_probability_of_0(y, dtype):
-    # -1e400, and -1e50 in float32: -inf, of which a class that was not seen takes nothing
+    # -1e400: -inf, of which a class that was not seen takes nothing. -1e50 in float32: nan, and float64 is asked
     X = np.full((1, 1), 1e200 if dtype is np.float64 else 1e25, dtype=dtype)
     coef = np.array([[0.0], [-1e200 if dtype is np.float64 else -1e25]])
     labels = {"codes" if np.ndim(y) == 1 else "counts": np.array(y)}
     value, gradient = DenseSamples(X, 2, **labels, fit_intercept=False, single=True).log_likelihood_and_gradient(coef)
-    assert value == 0.0
-    assert not gradient.any()
+    if dtype is np.float64:
+        assert value == 0.0
+        assert not gradient.any()
+    else:
+        assert np.isnan(value)
     assert cs.log_likelihood(X, y, coef) == 0.0
 
 
@@ -1396,3 +1399,31 @@ def test_standardized_samples_are_the_same_model_in_other_units(fit_intercept, l
     # 200 terms of a few units each
     assert value == pytest.approx(want[0], rel=1e-13, abs=0)
     np.testing.assert_allclose(gradient, want[1], rtol=0, atol=200 * 1e-14)
+
+
+def test_probabilities_may_be_written_over_a_part_of_X_or_of_the_coefficients():
+    rng = np.random.default_rng(4)
+    n = 20_000
+    x, coef = rng.normal(size=(n, 3)), rng.normal(size=(3, 3))
+    want = cs.predict_proba(x, coef)
+    memory = np.empty((n + 1) * 3)
+    X = memory[:-3].reshape(n, 3)
+    X[:] = x
+    np.testing.assert_array_equal(cs.predict_proba(X, coef, out=memory[3:].reshape(n, 3)), want)
+    out = np.empty((n, 3))
+    out[:3] = coef
+    np.testing.assert_array_equal(cs.predict_proba(x, out[:3], out=out), want)
+
+
+def test_weights_below_the_range_of_float32_count_in_full():
+    p = moderate()
+    X = p.X.astype(np.float32)
+    for weight in (1e-40, 1e-46, 1e-300):
+        single, double = (cs.log_likelihood(x, *p.args[1:], sample_weight=np.full(len(X), weight))
+                          for x in (X, X.astype(np.float64)))
+        assert single == double != 0
+
+
+def test_a_logit_that_overflows_to_minus_infinity_is_not_a_probability_of_0():
+    X, coef = np.ones((1, 4), dtype=np.float32), np.array([[-3e38, -3e38, 3e38, 3e38], [0, 0, 0, 0]])
+    assert cs.log_likelihood(X, [1], coef) == pytest.approx(-np.log(2), rel=1e-15)  # their sum is 0

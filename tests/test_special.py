@@ -492,3 +492,25 @@ def test_the_jacobian_of_what_has_no_axis_or_another_length_raises():
         cs.softmax_jvp([1.0, 2.0], [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match=r"v has shape \(\); its last axis must have length 2"):
         cs.softmax_jvp([1.0, 2.0], 1.0)
+
+
+@each
+def test_no_axes_at_all_leave_each_entry_to_itself(ours, scipys, oracle):
+    for x in (np.array([1.0, 2.0, 3.0]), np.ones((2, 3), dtype=np.float32)):
+        np.testing.assert_array_equal(ours(x, axis=()), ours(x[..., np.newaxis], axis=-1).reshape(x.shape))
+
+
+def test_logsumexp_may_write_over_a_part_of_its_input():
+    x = np.random.default_rng(5).normal(size=(40_000, 4))
+    want = cs.logsumexp(x, axis=1)
+    for n_threads in (1, 2):
+        y = x.copy()
+        np.testing.assert_array_equal(cs.logsumexp(y, axis=1, out=y.reshape(-1)[-40_000:], n_threads=n_threads), want)
+
+
+@each
+def test_an_array_that_begins_inside_a_number_is_taken(ours, scipys, oracle):
+    x = np.random.default_rng(6).normal(size=(7, 11))
+    moved = np.frombuffer(b"x" + x.tobytes(), np.uint8)[1:].view(np.float64).reshape(x.shape)
+    assert not moved.flags.aligned
+    np.testing.assert_array_equal(ours(moved, axis=1), ours(x, axis=1))
