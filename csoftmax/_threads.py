@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 # One block of X: 128 K doubles, at least 0.1 ms of work, against 6 us for a call; up to 512 K (4 MB)
-# where there are more than 64 blocks, for two threads wait for the interpreter between theirs. In rows a multiple of 8:
+# where there are more than 64 blocks, for two threads wait for the interpreter between theirs. A multiple of 16 rows:
 # a kernel reads such blocks in place.
 BLOCK_ELEMENTS = 1 << 17
 MAX_BLOCK_ELEMENTS = 1 << 19
@@ -109,8 +109,8 @@ def row_blocks(n_rows: int, row_elements: int) -> list[tuple[int, int]]:
     if n_rows <= MIN_BLOCK_ROWS or n_rows * max(1, row_elements) <= BLOCK_ELEMENTS:  # 0.7 us less
         return [(0, n_rows)]
     elements = min(max(n_rows * row_elements // 64, BLOCK_ELEMENTS), MAX_BLOCK_ELEMENTS)
-    size = max(MIN_BLOCK_ROWS, elements // max(1, row_elements) // 8 * 8)
-    return [(start, min(start + size, n_rows)) for start in range(0, max(n_rows, 1), size)]
+    size = max(MIN_BLOCK_ROWS, elements // max(1, row_elements) // 16 * 16)
+    return [(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
 
 
 def map_blocks(function: Callable[[int, int], T], blocks: list[tuple[int, int]], n_threads: int | None,

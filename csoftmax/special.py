@@ -262,7 +262,7 @@ def _widened(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def _is_scipys(x: NDArray[Any]) -> bool:
-    return x.dtype.kind == "c" or x.dtype == np.longdouble != np.float64
+    return x.dtype.kind == "c" or (x.dtype.kind == "f" and x.dtype.itemsize > 8)
 
 
 def _result_dtype(x: NDArray[Any]) -> np.dtype[Any]:
@@ -359,7 +359,7 @@ def _compute(what: int, x: NDArray[Any], axes: tuple[int, ...], result: NDArray[
         return
     if result.dtype == x.dtype and _compute_in_place(what, x, axes, result, threads):
         return
-    # anything else by slabs, copied to rows: at most 1 MB at a time
+    # anything else by slabs, copied to rows: at most 1 MB, or a row, at a time
     kept = tuple([i for i in range(x.ndim) if i not in axes])
     rows, target = x.transpose(kept + axes), result.reshape([x.shape[i] for i in kept] + [1] * len(axes)) \
         if what == _LOGSUMEXP else result.transpose(kept + axes)

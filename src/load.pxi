@@ -197,10 +197,12 @@ cdef Work make_work(const Layout *s, Py_ssize_t more) except *:
 cdef bint try_work(Work *w, const Layout *s, Py_ssize_t more) noexcept nogil:
     # False without memory; every part begins at a multiple of a vector
     cdef Py_ssize_t block = round_up(s.rows * s.columns, VEC_LANES), logits = s.n_vec * VEC_LANES * s.ld
-    cdef Py_ssize_t places = s.rows * (sizeof(Py_ssize_t) // sizeof(number))
+    cdef Py_ssize_t places = 2 * s.rows  # a Py_ssize_t is two floats at most
     w.base = calloc((block + logits + 6 * s.rows + places + packed_size(s) + more) * sizeof(number) + 64, 1)
     if w.base == NULL:
         return False
+    w.x = w.ahead = NULL  # load_block sets these
+    w.ldx = 0
     w.block = <number *> ((<size_t> w.base + 63) // 64 * 64)
     w.a = w.block + block
     w.mass = w.a + logits + s.rows      # a row's entry behind the logits: of a label outside 0..C-1

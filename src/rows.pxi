@@ -14,7 +14,8 @@
 #
 # The array is contiguous, of shape (outer, C, inner). A column is one (outer, inner) pair, its entries `inner` apart.
 # Short columns are copied to a panel, a vector of them side by side, so that nothing is reduced across lanes; long ones
-# are worked on where they are. Each column's result depends on the array's shape and the column alone.
+# are worked on where they are. Each column's result depends on the array's shape and the column alone, but for the last
+# bit where a neighbour's largest entry is not finite: its group then goes through a panel.
 #
 # nan anywhere gives nan; one +inf is the limit (softmax 1 there, 0 elsewhere), several have none (nan); all -inf
 # gives nan, and -inf for logsumexp.
@@ -31,6 +32,7 @@ cdef enum:
     VERY_LONG_COLUMN = 4096     # if there are many of them side by side
     LONG_BYTES = 1048576    # of them at a time: two passes read them again from the second cache
     FEW_COLUMNS_ = 128
+    TIES_MASK = 1048575     # float counts ones up to 2^24: they join the sum long before
 
 
 FEW_COLUMNS = FEW_COLUMNS_
@@ -353,6 +355,9 @@ cdef bint long_columns(int what, const number *x, number *out, Py_ssize_t C, Py_
             add_exponential(what, load_part(row + i, lanes - i), vload(maxima + i), &e, &sum, &low, &count)
             if what == SOFTMAX:
                 store_part(target + i, e, lanes - i)
+            if r & TIES_MASK == TIES_MASK:
+                vadd_exact(&sum, &low, count)
+                count = vset(0.0)
             vstore(sums + i, sum)
             vstore(lost + i, low)
             vstore(ties + i, count)
@@ -416,6 +421,9 @@ cdef void long_row(int what, const number *x, number *out, Py_ssize_t C) noexcep
         add_exponential(what, vload(x + v * VEC_LANES), m, &e, &sum, &lost, &ties)
         if what == SOFTMAX:
             vstore(out + v * VEC_LANES, e)
+        if v & TIES_MASK == TIES_MASK:
+            vadd_exact(&sum, &lost, ties)
+            ties = vset(0.0)
     add_exponential(what, last, m, &e, &sum, &lost, &ties)
     high = add_lanes(sum, lost, &low)
     sum = vset(high)

@@ -514,3 +514,9 @@ def test_an_array_that_begins_inside_a_number_is_taken(ours, scipys, oracle):
     moved = np.frombuffer(b"x" + x.tobytes(), np.uint8)[1:].view(np.float64).reshape(x.shape)
     assert not moved.flags.aligned
     np.testing.assert_array_equal(ours(moved, axis=1), ours(x, axis=1))
+
+
+def test_more_ties_than_float32_counts_are_counted():
+    # a lane counts 2^24 ones and then stands still: with 4 lanes at 2^26 entries
+    n = 2**26 + 2**20
+    assert cs.logsumexp(np.zeros(n, dtype=np.float32), n_threads=1) == np.float32(np.log(n))

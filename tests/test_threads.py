@@ -34,10 +34,10 @@ def test_row_blocks_cover_every_row_once_in_order(n_rows, row_elements):
     sizes = [stop - start for start, stop in blocks]
     assert len(set(sizes[:-1])) <= 1  # all alike, but for the last
     assert sizes[-1] <= sizes[0]
-    # a block has some 128 K numbers in a multiple of 8 rows, or 256 rows where those are long; up to four times as many
-    # where there would be more than 64 blocks
+    # a block has some 128 K numbers in a multiple of 16 rows, or 256 rows where those are long; up to four times as
+    # many where there would be more than 64 blocks
     elements = min(max(n_rows * row_elements // 64, 131_072), 524_288)
-    assert sizes[0] == min(n_rows, max(256, elements // max(1, row_elements) // 8 * 8))
+    assert sizes[0] == min(n_rows, max(256, elements // max(1, row_elements) // 16 * 16))
 
 
 def test_row_blocks_depend_on_shapes_alone(monkeypatch):
