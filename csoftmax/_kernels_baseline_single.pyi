@@ -11,6 +11,7 @@ _Optional = NDArray[np.float64] | None
 LANES: int
 KINDS: dict[str, int]
 FEW_COLUMNS: int
+SMALL_SIZE: int
 
 def log_likelihood_and_gradient(
     X: NDArray[Any], kind: int, shift: _Optional, scale: _Optional, params: _Array, intercept: bool,
@@ -27,3 +28,4 @@ def hessian_product(
 def along_axis(
     what: int, x: NDArray[Any], out: NDArray[Any], C: int, inner: int, start: int, stop: int,
 ) -> None: ...
+def small(what: int, x: NDArray[Any], axis: int | None) -> Any: ...

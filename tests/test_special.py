@@ -386,7 +386,7 @@ def test_out_and_factors_do_not_go_together():
 @pytest.mark.parametrize("axis", [0, 1, None])
 def test_results_are_bit_identical_for_every_number_of_threads(ours, scipys, oracle, axis):
     x = np.random.default_rng(8).normal(size=(900, 200))
-    assert x.size > special._SMALL  # else one thread does it all
+    assert x.size > special.kernels.SMALL_SIZE  # else one thread does it all
     one = ours(x, axis=axis, n_threads=1)
     for n_threads in (2, 3, None):
         np.testing.assert_array_equal(ours(x, axis=axis, n_threads=n_threads), one)
@@ -520,3 +520,36 @@ def test_more_ties_than_float32_counts_are_counted():
     # a lane counts 2^24 ones and then stands still: with 4 lanes at 2^26 entries
     n = 2**26 + 2**20
     assert cs.logsumexp(np.zeros(n, dtype=np.float32), n_threads=1) == np.float32(np.log(n))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Small arrays are a matter of one call of a kernel
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("shape", [(1,), (3,), (9,), (300,), (1, 5), (5, 1), (7, 3), (40, 50), (2, 3, 4), (5000, 6)])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_small_arrays_have_the_bits_that_out_has(kernel_build, name, shape, dtype):
+    # with out= the arrays go the way of the large ones
+    x = 5 * np.random.default_rng(1).standard_normal(shape).astype(dtype)
+    function = getattr(cs, name)
+    for axis in (None, -1, len(shape) - 1, 0):
+        small = function(x, axis=axis)
+        out = np.empty(small.shape, dtype)
+        np.testing.assert_array_equal(small, function(x, axis=axis, out=out), strict=isinstance(small, np.ndarray))
+        assert small.dtype == dtype
+
+
+@pytest.mark.parametrize("x", [np.zeros((3, 4)).T, np.zeros((3, 4))[:, ::2], np.zeros((3, 4), np.int64),
+                               np.zeros((3, 4), ">f8"), np.zeros((0, 4)), np.zeros(()),
+                               np.zeros(8 * 12 + 1, np.uint8)[1:].view(np.float64).reshape(3, 4)],
+                         ids=["Fortran", "strided", "int", "big-endian", "empty", "0-d", "unaligned"])
+def test_the_kernel_for_small_arrays_leaves_to_others_what_it_cannot_read(kernel_build, x):
+    assert kernel_build.small(0, x, None) is None
+    for axis in (5, -3, True, (0,)):
+        assert kernel_build.small(0, np.zeros((3, 4)), axis) is None
+
+
+def test_the_kernel_for_small_arrays_takes_read_only_ones():
+    x = np.zeros(4)
+    x.flags.writeable = False
+    assert cs.softmax(x).tolist() == [0.25] * 4
