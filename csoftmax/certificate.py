@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg
+from scipy.linalg import lapack
 from scipy.sparse.linalg import LinearOperator, cg
 
 from csoftmax.metric import MetricCoordinates
@@ -18,9 +18,12 @@ from csoftmax.samples import Array
 CERTIFIED_RANGE = 1e-6
 # Scaled gradient below which Newton steps are tried.
 NEAR = 1e-3
+# The change of logits, in all, after which the Hessian is formed anew: until then a step with the old one leaves a tenth
+# of the range, for a gradient's cost.
+_MOVED = 0.1
 # The Newton step is by a formed Hessian up to this many coordinates and this many times the cost of a gradient;
 # beyond that by conjugate gradients, which take about that many products.
-_DENSE_LIMIT = 3000
+DENSE_LIMIT = 3000
 _DENSE_COST = 100.0
 _MAX_PRODUCTS = 1000
 # Newton steps at the most, and the patience that goes with a maximum that is known to exist.
@@ -110,8 +113,11 @@ class NewtonSteps:
 
     Attributes
     ----------
-    smallest, condition : float
-        Smallest eigenvalue, and the ratio of the largest to it; estimates without a formed Hessian.
+    smallest : float
+        Not above the smallest eigenvalue of a formed Hessian, up to rounding: H - smallest I has a Cholesky factor. An
+        estimate without.
+    condition : float
+        LAPACK's estimate of the condition number in the 1-norm; without a formed Hessian 1 / smallest.
     moved : float
         The sum of logit ranges by which the point has moved since the Hessian was formed.
     """
@@ -121,15 +127,32 @@ class NewtonSteps:
         self.u = u
         self.formed = form
         self.moved = 0.0
+        self.condition, self.smallest = np.inf, 0.0
         self._squared_reach: float | None = None
         if form:
-            self._values, self._vectors = linalg.eigh(coordinates.hessian(u))
-            self.smallest, largest = float(self._values[0]), float(self._values[-1])
+            self._factorize(coordinates.hessian(u))
         else:
             self._operator = LinearOperator(2 * (len(u),), matvec=lambda v: coordinates.hessian_product(u, v),
                                             dtype=np.float64)
-            self.smallest, largest = self._smallest_by_products(), 1.0
-        self.condition = largest / self.smallest if self.smallest > 0 else np.inf
+            self.smallest = self._smallest_by_products()
+            if self.smallest > 0:
+                self.condition = 1.0 / self.smallest
+
+    def _factorize(self, hessian: Array) -> None:
+        # LAPACK itself: its wrappers look through the matrix for nan and take 0.1 ms around it
+        norm = float(np.abs(hessian).sum(axis=0).max())
+        self._factor, failed = lapack.dpotrf(hessian.T)
+        if failed:
+            return
+        reciprocal, failed = lapack.dpocon(self._factor, norm)
+        if failed or not reciprocal > 0:
+            return
+        self.condition = 1.0 / reciprocal
+        # 1 / |H^-1|_1, estimated, is not above the smallest eigenvalue; the factor proves it
+        smallest = 0.5 * reciprocal * norm
+        hessian[np.diag_indices_from(hessian)] -= smallest
+        if not lapack.dpotrf(hessian.T, overwrite_a=True)[1]:
+            self.smallest = smallest
 
     def _smallest_by_products(self) -> float:
         # A random right side has a part along a flat direction too, and is then not to be solved for (Lanczos
@@ -145,16 +168,26 @@ class NewtonSteps:
         return bool(self.condition < 1.0 / (len(self.u) * np.finfo(float).eps))
 
     def squared_reach(self) -> float:
-        """Return the bound on K^2 of `Certificate`'s notes."""
+        """Return the bound on K^2 of `Certificate`'s notes; infinite where no bound on the eigenvalues is proved."""
+        if self.smallest == 0:
+            return np.inf
         if self._squared_reach is None:
             leverage = self.coordinates.largest_leverage
             self._squared_reach = 2.0 * leverage / (self.smallest * self.coordinates.total_mass)
         return self._squared_reach
 
+    def from_own_metric(self, v: Array) -> Array:
+        """Return R^-1 v, R'R the formed Hessian."""
+        return lapack.dtrtrs(self._factor, v)[0]
+
+    def to_own_metric(self, gradient: Array) -> Array:
+        """Return R'^-1 gradient."""
+        return lapack.dtrtrs(self._factor, gradient, trans=1)[0]
+
     def step(self, gradient: Array) -> Array:
         """Return -H^-1 gradient; nan where conjugate gradients do not find it."""
         if self.formed:
-            return -self._vectors @ ((self._vectors.T @ gradient) / self._values)
+            return lapack.dpotrs(self._factor, -gradient)[0]
         # What is left of the residual could move a logit by its norm times sqrt(2 leverage) / smallest: a tenth of the
         # range that is certified, unless that is below rounding.
         reach = float(np.sqrt(2.0 * self.coordinates.largest_leverage))
@@ -170,7 +203,7 @@ def certify(coordinates: MetricCoordinates, params: Array, tol: float) -> Certif
     return _certificate(newton, coordinates.loss_and_gradient(u)[1], tol)[0]
 
 
-def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool,
+def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, newton: NewtonSteps | None = None,
            patience: int = 3) -> tuple[Array, float, Certificate]:
     """Take Newton steps while they shrink; return the best point, the mean loss and the certificate there.
 
@@ -183,6 +216,8 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool,
         False looks at the point without leaving it.
     form : bool
         Form the Hessian even where it is dear.
+    newton : NewtonSteps, optional
+        Those of a point nearby, whose Hessian may serve again.
     patience : int
         Steps in all that may fail to halve the logit range. A maximum that exists is worth `PATIENT`: while the logits
         are far from it a Newton step moves them by about 1.
@@ -195,8 +230,11 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool,
     unknown = Certificate(norm, np.nan, np.nan, np.nan, np.nan, False)
     if norm > (NEAR if may_step else tol):
         return u, value, unknown
-    form = len(u) <= _DENSE_LIMIT and (form or hessian_cost(coordinates) <= _DENSE_COST)
-    newton: NewtonSteps | None = None
+    form = len(u) <= DENSE_LIMIT and (form or hessian_cost(coordinates) <= _DENSE_COST)
+    if newton is not None:
+        newton.moved = coordinates.logit_range(u - newton.u)
+        if newton.moved > _MOVED:
+            newton = None
     certificate = unknown
     stalled, smallest_range, held = 0, np.inf, False
     for _ in range(_MAX_POLISH):
@@ -219,7 +257,7 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool,
         # Over a change of logits of range rho each eigenvalue of the Hessian changes by at most the factor exp(rho):
         # while that is next to 1 the Hessian serves again.
         newton.moved += newton_range
-        if newton.moved > 1e-3:
+        if newton.moved > _MOVED:
             newton = None
     return u, value, certificate
 

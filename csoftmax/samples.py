@@ -7,6 +7,7 @@ Another kind of data (sparse, on disk, on a cluster) answers the same verbs, and
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -173,28 +174,29 @@ class DenseSamples:
 
     def hessian(self, params: Array) -> Array:
         """Return the log-likelihood's Hessian, of shape (n_classes, p, n_classes, p)."""
+        return np.ascontiguousarray(assemble_pairs(self.hessian_pairs(params), self.n_classes).transpose(0, 2, 1, 3))
+
+    def hessian_pairs(self, params: Array) -> Array:
+        """Return the Hessian's blocks of the pairs i < k, row by row, of shape (C (C - 1) / 2, p, p)."""
         n_classes, p = self.params_shape
-        first, second = np.triu_indices(n_classes, 1)
+        n_pairs = n_classes * (n_classes - 1) // 2
 
         def block(start: int, stop: int) -> Array:
-            part = np.empty((len(first), p, p))
+            part = np.empty((n_pairs, p, p))
             weights, offset = self._extras(start, stop)
             kernels.hessian_blocks(*self._rows(start, stop), params, self.fit_intercept,
                                    self._labels(start, stop)[1], weights, offset, part)
             return part
 
-        pairs = np.zeros((len(first), p, p))
+        blocks = self._blocks()
+        if len(blocks) == 1:
+            return block(*blocks[0])
+        pairs = np.zeros((n_pairs, p, p))
         # a thread's scratch and result are as large as the sum: as many threads as fit in 256 MB, at least one
         n_threads = max(1, min(self.n_threads or default_n_threads(), (1 << 28) // (2 * pairs.nbytes + 1)))
-        for part in map_blocks(block, self._blocks(), n_threads, pairs.nbytes):
+        for part in map_blocks(block, blocks, n_threads, pairs.nbytes):
             pairs += part
-        hessian = np.zeros((n_classes, p, n_classes, p))
-        hessian[first, :, second, :] = pairs
-        hessian[second, :, first, :] = pairs
-        # H[i, i] = -sum_{k != i} H[i, k]: the rows of softmax's Jacobian sum to 0
-        diagonal = np.arange(n_classes)
-        hessian[diagonal, :, diagonal, :] = -hessian.sum(axis=2)
-        return hessian
+        return pairs
 
     def gram(self) -> Array:
         """Return sum_j mass_j x~_j x~_j', of shape (p, p); mass is the weight times the row's total count."""
@@ -325,6 +327,24 @@ class DenseSamples:
         exponent = np.frexp(reach)[1]
         scale = np.where(reach > 0, np.ldexp(1.0, np.clip(-exponent, -1000, 250)), 1.0)
         return self.replace(shift=center, scale=scale)
+
+
+def assemble_pairs(pairs: Array, n_classes: int) -> Array:
+    """Return the blocks (C, C, p, p) of a Hessian whose blocks of the pairs i < k are given."""
+    blocks = np.zeros((n_classes, n_classes, *pairs.shape[1:]))
+    first, second = pair_indices(n_classes)
+    blocks[first, second] = pairs
+    blocks[second, first] = pairs
+    # H[i, i] = -sum_{k != i} H[i, k]: the rows of softmax's Jacobian sum to 0
+    diagonal = np.arange(n_classes)
+    blocks[diagonal, diagonal] = -blocks.sum(axis=1)
+    return blocks
+
+
+@functools.lru_cache(64)
+def pair_indices(n_classes: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the first and the second class of each pair i < k; 40 us of calls once."""
+    return np.triu_indices(n_classes, 1)
 
 
 def _is_float32(X: NDArray[Any]) -> bool:
