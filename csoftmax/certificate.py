@@ -18,8 +18,8 @@ from csoftmax.samples import Array
 CERTIFIED_RANGE = 1e-6
 # Scaled gradient below which Newton steps are tried.
 NEAR = 1e-3
-# The change of logits, in all, after which the Hessian is formed anew: until then a step with the old one leaves a tenth
-# of the range, for a gradient's cost.
+# The change of logits, in all, after which the Hessian is formed anew: until then a step with the old one leaves a
+# tenth of the range, for a gradient's cost.
 _MOVED = 0.1
 # The Newton step is by a formed Hessian up to this many coordinates and this many times the cost of a gradient;
 # beyond that by conjugate gradients, which take about that many products.
@@ -50,7 +50,8 @@ class Certificate:
         A bound on the penalised log-likelihood still to gain; nan where it is not proved (see Notes), as where the
         Hessian is too large to be formed.
     condition_number : float
-        Of the Hessian in the metric's coordinates; estimated where it was not formed.
+        Of the Hessian in the metric's coordinates, scaled to unit diagonal, LAPACK's estimate in the 1-norm; an estimate
+        of 1 / smallest eigenvalue where the Hessian was not formed.
     holds : bool
         newton_range <= 1e-6 and gradient_norm <= tol.
 
@@ -117,7 +118,9 @@ class NewtonSteps:
         Not above the smallest eigenvalue of a formed Hessian, up to rounding: H - smallest I has a Cholesky factor. An
         estimate without.
     condition : float
-        LAPACK's estimate of the condition number in the 1-norm; without a formed Hessian 1 / smallest.
+        Of a formed Hessian scaled to unit diagonal, LAPACK's estimate in the 1-norm; 1 / smallest without.
+    factorized : bool
+        Whether a formed Hessian has a Cholesky factor, so that it can serve as a metric.
     moved : float
         The sum of logit ranges by which the point has moved since the Hessian was formed.
     """
@@ -127,6 +130,7 @@ class NewtonSteps:
         self.u = u
         self.formed = form
         self.moved = 0.0
+        self.factorized = False
         self.condition, self.smallest = np.inf, 0.0
         self._squared_reach: float | None = None
         if form:
@@ -139,9 +143,14 @@ class NewtonSteps:
                 self.condition = 1.0 / self.smallest
 
     def _factorize(self, hessian: Array) -> None:
-        # LAPACK itself: its wrappers look through the matrix for nan and take 0.1 ms around it
+        # A Cholesky factor's error, and so whether there is one, is governed by the condition of the matrix scaled to
+        # unit diagonal (Demmel 1989). LAPACK itself: its wrappers look for nan and take 0.1 ms around each call.
+        self._scale = np.sqrt(np.maximum(hessian.diagonal(), np.finfo(float).tiny))
+        hessian /= self._scale
+        hessian /= self._scale[:, np.newaxis]
         norm = float(np.abs(hessian).sum(axis=0).max())
         self._factor, failed = lapack.dpotrf(hessian.T)
+        self.factorized = not failed
         if failed:
             return
         reciprocal, failed = lapack.dpocon(self._factor, norm)
@@ -152,7 +161,7 @@ class NewtonSteps:
         smallest = 0.5 * reciprocal * norm
         hessian[np.diag_indices_from(hessian)] -= smallest
         if not lapack.dpotrf(hessian.T, overwrite_a=True)[1]:
-            self.smallest = smallest
+            self.smallest = smallest * float(self._scale.min()) ** 2
 
     def _smallest_by_products(self) -> float:
         # A random right side has a part along a flat direction too, and is then not to be solved for (Lanczos
@@ -178,16 +187,16 @@ class NewtonSteps:
 
     def from_own_metric(self, v: Array) -> Array:
         """Return R^-1 v, R'R the formed Hessian."""
-        return lapack.dtrtrs(self._factor, v)[0]
+        return lapack.dtrtrs(self._factor, v)[0] / self._scale
 
     def to_own_metric(self, gradient: Array) -> Array:
         """Return R'^-1 gradient."""
-        return lapack.dtrtrs(self._factor, gradient, trans=1)[0]
+        return lapack.dtrtrs(self._factor, gradient / self._scale, trans=1)[0]
 
     def step(self, gradient: Array) -> Array:
         """Return -H^-1 gradient; nan where conjugate gradients do not find it."""
         if self.formed:
-            return lapack.dpotrs(self._factor, -gradient)[0]
+            return lapack.dpotrs(self._factor, -gradient / self._scale)[0] / self._scale
         # What is left of the residual could move a logit by its norm times sqrt(2 leverage) / smallest: a tenth of the
         # range that is certified, unless that is below rounding.
         reach = float(np.sqrt(2.0 * self.coordinates.largest_leverage))
@@ -236,7 +245,7 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
         if newton.moved > _MOVED:
             newton = None
     certificate = unknown
-    stalled, smallest_range, held = 0, np.inf, False
+    stalled, smallest_range = 0, np.inf
     for _ in range(_MAX_POLISH):
         if newton is None:
             newton = NewtonSteps(coordinates, u, form)
@@ -245,9 +254,9 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
         if not newton.positive_definite or not np.isfinite(newton_range):
             break
         stalled += not newton_range <= 0.5 * smallest_range
-        if not may_step or stalled >= patience or (certificate.holds and (held or stalled or newton_range <= 1e-10)):
+        if not may_step or stalled >= patience or (certificate.holds and (stalled or newton_range <= 1e-10)):
             break  # steps that do not shrink: rounding error is reached, or there is no maximum
-        held, smallest_range = certificate.holds, min(smallest_range, newton_range)
+        smallest_range = min(smallest_range, newton_range)
         trial = u + step / max(1.0, newton_range)
         new_value, new_gradient = loss.both(trial)
         new_norm = float(np.linalg.norm(new_gradient))

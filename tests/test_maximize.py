@@ -13,6 +13,7 @@ from scipy import optimize
 
 import csoftmax as cs
 from csoftmax.certificate import certify
+from csoftmax import maximize as maximize_module
 from csoftmax.maximize import SOLVERS, choose_solver, maximize
 from csoftmax.metric import MetricCoordinates
 
@@ -124,14 +125,36 @@ def test_success_means_the_certificate_holds_for_every_solver(solver):
     assert np.abs(gradient).max() <= 1e-12 * np.abs(X).sum()
 
 
-def test_choose_solver_takes_newton_for_few_parameters_and_lbfgs_for_many():
+def test_choose_solver_takes_hybr_for_few_parameters_and_lbfgs_for_many():
     X, y = random_problem()
-    assert choose_solver(MetricCoordinates(cs.SoftmaxObjective(X, y))) == "trust-exact"
+    assert choose_solver(MetricCoordinates(cs.SoftmaxObjective(X, y))) == "hybr"
     rng = np.random.default_rng(0)
     wide = cs.SoftmaxObjective(rng.standard_normal((5000, 60)), np.arange(5000) % 8, l2=1.0)
     assert choose_solver(MetricCoordinates(wide)) == "L-BFGS-B"
     result = cs.fit(wide.samples.X, wide.samples.codes, l2=1.0)
     assert result.success and result.certificate.condition_number > 1
+
+
+def test_hybr_that_stops_short_is_followed_by_lbfgs(monkeypatch):
+    def stops_short(function, x, **options):
+        function(x)
+        return optimize.OptimizeResult(x=x, success=False, status=5)
+
+    monkeypatch.setattr(maximize_module, "root", stops_short)
+    X, y = random_problem()
+    result = cs.fit(X, y, solver="hybr")
+    assert result.success and result.n_iter > 1
+
+
+def test_the_hessians_metric_takes_fewer_iterations_than_the_bound_alone(monkeypatch):
+    # columns of which some separate the classes almost: there the bound's metric is far from the Hessian
+    rng = np.random.default_rng(5)
+    X = rng.standard_normal((400, 20))
+    y = (8 * X[:, 0] + X[:, 1] + rng.logistic(size=400) > 0) + 2 * (X[:, 2] + rng.logistic(size=400) > 0)
+    iterations = cs.fit(X, y, l2=1e-3, solver="L-BFGS-B").n_iter
+    monkeypatch.setattr(maximize_module, "DENSE_LIMIT", 0)
+    without = cs.fit(X, y, l2=1e-3, solver="L-BFGS-B")
+    assert without.success and iterations < without.n_iter / 2
 
 
 def test_a_hessian_too_dear_to_form_is_certified_by_conjugate_gradients():
@@ -247,7 +270,7 @@ def test_metric_coordinates_round_trip_and_pull_gradients_back():
 def test_unknown_solvers_and_bad_settings_are_named():
     X, y = random_problem()
     for options, message in [
-        ({"solver": "newton"}, r"solver is 'newton'; one of 'auto', 'trust-exact'"),
+        ({"solver": "newton"}, r"solver is 'newton'; one of 'auto', 'hybr', 'trust-exact'"),
         ({"tol": 0}, r"tol is 0; a positive number is wanted"),
         ({"max_iter": 0}, r"max_iter is 0; a whole number from 1 is wanted"),
         ({"l2": -1}, r"l2 is -1\.0; a finite number of 0 or more is wanted"),
