@@ -6,11 +6,16 @@ The loss is bounded by the quadratic form of (I - 11'/C) x P, with
 
     P = 1/2 X~'MX~ + diag(l2, 0)          M: each row's weight times its total count
                                           (Boehning & Lindsay 1988, doi:10.1007/BF00049423)
+                                          l2: of a feature whose classes differ in it, the largest
 
 In coordinates u with theta = (Q x T) u, where T T' = W P^+ (W the total mass) and Q is an orthonormal basis of the
 rows that sum to 0, the mean loss (loss / W) has a Hessian with eigenvalues in (0, 1]: no unit, offset or scale of a
 column is left in it, and neither is the direction along which softmax does not change. X is never copied: its
 columns are centred and scaled inside the kernel.
+
+The likelihood sees rows v that sum to 0 over classes; all rows w_k = v_k + c are free, and where l2 differs between
+the classes of a feature c is what minimises sum_k l2_k (v_k + c)^2 = sum_k l2_k (v_k - sum_m l2_m v_m / sum_m l2_m)^2:
+a quadratic form of v, 0 for a penalty on one class alone. It takes the place of l2 |v|^2 in all that is computed.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import linalg
 
 from csoftmax.objective import SoftmaxObjective
@@ -56,7 +62,9 @@ class MetricCoordinates:
         with np.errstate(under="ignore"):
             l2 = objective.l2 * self._scale * self._scale
         # of a column of 1e150 and beyond the penalty underflows: to a number that its square root and ratios can hold
-        self._factorize(standardized.gram(), np.where(objective.l2 > 0, np.maximum(l2, 1e-280), 0.0))
+        l2 = np.where(objective.l2 > 0, np.maximum(l2, 1e-280), 0.0)
+        self._l2_by_class = l2 if l2.ndim == 2 else None
+        self._factorize(standardized.gram(), l2 if l2.ndim == 1 else l2.max(axis=0))
         self.n_coordinates = (self.n_classes - 1) * self._T.shape[1]
         self.penalized = bool(objective.l2.any())
 
@@ -77,14 +85,16 @@ class MetricCoordinates:
             # Along a dropped direction the data say nothing and the penalty all, however small beside the data's
             # moments: in the basis [factor, dropped] the data's part is exactly diag(I, 0). A triangular factor, scaled
             # to unit diagonal, keeps the two apart and the penalty's digits. `beside` is what the data do not see.
+            # Directions among features without a penalty stay dropped.
             r = factor.shape[1]
-            basis = np.concatenate([factor, self._hidden[:d]], axis=1)
+            penalized, dropped = _split_by_rows(dropped, l2 > 0)
+            basis = np.concatenate([factor, penalized / _column_norms(moments)[:, np.newaxis]], axis=1)
             both = basis.T @ (basis * (l2 / self.total_mass)[:, np.newaxis])
             both[np.arange(r), np.arange(r)] += 1.0
             unit = _column_norms(both)
             root = linalg.cholesky(both / unit[:, np.newaxis] / unit)
-            change = linalg.solve_triangular(root, np.eye(d)) / unit[:, np.newaxis]
-            factor, beside, dropped = factor @ change[:r], basis[:, r:] @ change[r:], np.zeros((d, 0))
+            change = linalg.solve_triangular(root, np.eye(len(both))) / unit[:, np.newaxis]
+            factor, beside = factor @ change[:r], basis[:, r:] @ change[r:]
         q = factor.shape[1]
         self._T = np.zeros((d + fit_intercept, q + fit_intercept))
         self._T[:d, :q] = factor
@@ -115,9 +125,28 @@ class MetricCoordinates:
         return u.reshape(self.n_classes - 1, -1)
 
     def penalty(self, u: Array) -> float:
-        """Return l2 / 2 sum_k |w_k|^2 at u."""
+        """Return 1/2 sum_ki l2_ki w_ki^2 at u."""
         rows = self._rows(u)
-        return 0.5 * self.total_mass * float(np.sum(rows * (rows @ self._penalty)))
+        return 0.5 * self.total_mass * float(np.sum(rows * self._shrink(rows)))
+
+    def _shrink(self, rows: Array) -> Array:
+        """Return the gradient of the mean penalty by `rows`, which is linear in them."""
+        if self._l2_by_class is None:
+            return rows @ self._penalty
+        d = len(self._scale)
+        coef = _centred(_helmert(rows) @ self._T_all[:d].T, self._l2_by_class)
+        return _helmert_adjoint((self._l2_by_class / self.total_mass * coef) @ self._T_all[:d])
+
+    def _penalty_hessian(self) -> Array:
+        """Return the mean penalty's Hessian by `rows`, of shape (C - 1, C - 1, q, q), where classes differ in l2."""
+        assert self._l2_by_class is not None
+        m, (d, n_columns) = self.n_classes - 1, (len(self._scale), self._T_all.shape[1])
+        # column a of Helmert's basis, for each feature: basis[a, k, i]
+        basis = np.broadcast_to(_helmert(np.eye(m)).T[:, :, np.newaxis], (m, m + 1, d))
+        by_feature = np.einsum("aki,bki->abi", basis, np.stack(
+            [self._l2_by_class / self.total_mass * _centred(column, self._l2_by_class) for column in basis]))
+        return np.stack([(self._T_all[:d].T @ (self._T_all[:d] * values[:, np.newaxis]))
+                         for values in by_feature.reshape(-1, d)]).reshape(m, m, n_columns, n_columns)
 
     def loss_and_gradient(self, u: Array) -> tuple[float, Array]:
         """Return the mean loss and its gradient by u."""
@@ -126,7 +155,7 @@ class MetricCoordinates:
         pulled = _helmert_adjoint(gradient @ self._T)
         if not self.penalized:
             return -value / self.total_mass, pulled.ravel() / -self.total_mass
-        shrink = rows @ self._penalty
+        shrink = self._shrink(rows)
         return 0.5 * float(shrink.ravel() @ u) - value / self.total_mass, (shrink - pulled / self.total_mass).ravel()
 
     def hidden_gradient(self, u: Array) -> float:
@@ -143,7 +172,7 @@ class MetricCoordinates:
         """Return the product of the mean loss's Hessian by u with v."""
         product = self._samples.hessian_product(self.standardized_rows(u), self.standardized_rows(v))
         pulled = _helmert_adjoint(product @ self._T) / -self.total_mass
-        return (pulled + self._rows(v) @ self._penalty).ravel()
+        return (pulled + self._shrink(self._rows(v))).ravel()
 
     def hessian(self, u: Array) -> Array:
         """Return the mean loss's Hessian by u, of shape (n_coordinates, n_coordinates)."""
@@ -153,8 +182,11 @@ class MetricCoordinates:
         half = _helmert_adjoint(blocks).reshape(rows - 1, rows, q * q)
         both = _helmert_adjoint(half.transpose(1, 0, 2).reshape(rows, -1)).reshape(rows - 1, rows - 1, q, q)
         both /= -self.total_mass
-        diagonal = np.arange(rows - 1)
-        both[diagonal, diagonal] += self._penalty
+        if self._l2_by_class is None:
+            diagonal = np.arange(rows - 1)
+            both[diagonal, diagonal] += self._penalty
+        else:
+            both += self._penalty_hessian()
         return both.transpose(1, 2, 0, 3).reshape(self.n_coordinates, self.n_coordinates)
 
     def logit_range(self, v: Array) -> float:
@@ -171,8 +203,17 @@ class MetricCoordinates:
     # --------------------------------------------------------------------------------- parameters in the units of X
 
     def params(self, u: Array) -> Array:
-        """Return the parameters of shape (n_classes, p) in the units of X, rows summing to 0."""
-        return self._raw(_helmert(self._rows(u)) @ self._T_all.T)
+        """Return the parameters of shape (n_classes, p) in the units of X.
+
+        Rows sum to 0; for a feature whose classes differ in l2 they have the common part of least penalty.
+        """
+        return self._least_penalized(self._raw(_helmert(self._rows(u)) @ self._T_all.T))
+
+    def _least_penalized(self, rows: Array) -> Array:
+        if self._l2_by_class is not None:
+            d = len(self._scale)
+            rows[:, :d] = _centred(rows[:, :d], self._l2_by_class)
+        return rows
 
     def _raw(self, rows: Array) -> Array:
         raw = rows.copy()
@@ -192,7 +233,7 @@ class MetricCoordinates:
         return _helmert_adjoint(linalg.lstsq(self._T_all, rows.T)[0].T).ravel()
 
     def covariance(self, matrix: Array) -> Array:
-        """Return (Q x T) matrix (Q x T)' in the units of X, of shape (n_classes, p, n_classes, p)."""
+        """Return (Q x T) matrix (Q x T)' in the units of X, of shape (n_classes, p, n_classes, p): that of `params`."""
         rows, p, q = self.n_classes, self._T.shape[0], self._T.shape[1]
         blocks = matrix.reshape(rows - 1, q, rows - 1, q)
         left = self._raw(np.moveaxis(_helmert(blocks.reshape(rows - 1, -1)).reshape(rows, q, rows - 1, q), 1, 3)
@@ -200,13 +241,39 @@ class MetricCoordinates:
         left = np.moveaxis(left, 1, 0)                                       # (rows - 1, rows, q, p)
         both = _helmert(left.reshape(rows - 1, -1)).reshape(rows, rows, q, p)
         full = self._raw(np.moveaxis(both, 2, 3) @ self._T_all.T)             # (second, first, p of first, p of second)
-        return np.ascontiguousarray(full.transpose(1, 2, 0, 3))
+        covariance = np.ascontiguousarray(full.transpose(1, 2, 0, 3))
+        if self._l2_by_class is not None:
+            size = rows * p
+            for _ in range(2):  # by the first pair of axes, then by the second
+                columns = covariance.reshape(rows, p, size).transpose(2, 0, 1)
+                columns = np.stack([self._least_penalized(column) for column in columns.copy()])
+                covariance = np.ascontiguousarray(columns).reshape(rows, p, rows, p)
+        return covariance
 
 
 def _column_norms(moments: Array) -> Array:
     """Return the square roots of the diagonal; 1 in place of 0."""
     size = np.sqrt(np.maximum(moments.diagonal(), 0.0))
     return np.where(size > 0, size, 1.0)
+
+
+def _centred(coef: Array, l2: Array) -> Array:
+    """Return coef of shape (n_classes, n_features) less its mean over classes weighted by l2.
+
+    The plain mean where l2 is the same for all classes, 0 included.
+    """
+    total = l2.sum(axis=0)
+    share = np.where(total > 0, l2 / np.where(total > 0, total, 1.0), 1.0 / len(l2))
+    return coef - np.sum(share * coef, axis=0)
+
+
+def _split_by_rows(basis: Array, chosen: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Return an orthonormal basis in two parts: what has entries in the chosen rows, and what has none."""
+    if chosen.all() or not basis.shape[1]:
+        return basis, basis[:, :0]
+    _, values, vectors = linalg.svd(basis[chosen])
+    n_seen = int(np.sum(values > 1e-6))
+    return basis @ vectors[:n_seen].T, basis @ vectors[n_seen:].T
 
 
 def _inverse_factor(moments: Array) -> tuple[Array, Array]:

@@ -2,7 +2,7 @@
 
 `metric`, `maximize`, `inference` and users' own optimisers stand on it. It stands on `samples` and `encoding`.
 
-    loss(theta) = -L(theta) + 1/2 sum_k sum_i l2_i w_ki^2        (a sum over samples; intercepts are not penalised)
+    loss(theta) = -L(theta) + 1/2 sum_k sum_i l2_ki w_ki^2       (a sum over samples; intercepts are not penalised)
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ class SoftmaxObjective:
     ----------
     X : array-like of shape (n_samples, n_features)
     y : array-like of shape (n_samples,) of labels, or (n_samples, n_classes) of counts
-    l2 : float
-        The loss is -L + l2 / 2 sum_k |w_k|^2.
+    l2 : float, or array-like of shape (n_features,) or (n_classes, n_features)
+        The loss is -L + 1/2 sum_ki l2_ki w_ki^2, over all rows: one number for all coefficients, or one for each
+        feature, or for each class (in the order of `classes`) and feature.
     fit_intercept : bool
     sample_weight : array-like of shape (n_samples,), optional
         Frequency weights: weight 2 is the row twice.
@@ -37,6 +38,7 @@ class SoftmaxObjective:
     Attributes
     ----------
     classes : ndarray of shape (n_classes,)
+    l2 : ndarray of shape (n_features,) or (n_classes, n_features)
     n_params : int
         The length of theta: rows [w_k, b_k] of all classes stacked, n_classes * (n_features + 1) with an intercept.
 
@@ -59,18 +61,18 @@ class SoftmaxObjective:
     classes: NDArray[Any]
     l2: Array
 
-    def __init__(self, X: ArrayLike, y: ArrayLike, *, l2: float = 0.0, fit_intercept: bool = True,
+    def __init__(self, X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, fit_intercept: bool = True,
                  sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None,
                  n_threads: int | None = None) -> None:
-        l2 = check_penalty("l2", l2)
+        penalty = check_penalty("l2", l2)
         data = encode(X, y, sample_weight=sample_weight, offset=offset, fit_intercept=fit_intercept,
                       n_threads=check_n_threads(n_threads))
-        self._bind(data.samples, np.full(data.samples.n_features, l2))
+        self._bind(data.samples, spread_penalty("l2", penalty, data.samples))
         self.classes = data.classes
 
     @classmethod
     def from_samples(cls, samples: DenseSamples, l2: Array) -> SoftmaxObjective:
-        """Return the objective of samples already checked, `l2` of shape (n_features,)."""
+        """Return the objective of samples already checked, `l2` of shape (n_features,) or (n_classes, n_features)."""
         objective = cls.__new__(cls)
         objective._bind(samples, l2)
         objective.classes = np.arange(samples.n_classes)
@@ -79,7 +81,7 @@ class SoftmaxObjective:
     def _bind(self, samples: DenseSamples, l2: Array) -> None:
         self.samples = samples
         self.l2 = l2
-        self._penalty = np.append(l2, 0.0) if samples.fit_intercept else l2
+        self._penalty = np.insert(l2, samples.n_features, 0.0, axis=-1) if samples.fit_intercept else l2
         self.n_params = samples.params_shape[0] * samples.params_shape[1]
 
     def _rows(self, theta: ArrayLike, name: str = "theta") -> Array:
@@ -122,16 +124,40 @@ class SoftmaxObjective:
         rows = self._rows(theta)
         hessian = -self.samples.hessian(rows).reshape(self.n_params, self.n_params)
         diagonal = np.arange(self.n_params)
-        hessian[diagonal, diagonal] += np.tile(self._penalty, self.samples.n_classes)
+        hessian[diagonal, diagonal] += np.broadcast_to(self._penalty, rows.shape).ravel()
         return hessian
 
 
-def check_penalty(name: str, value: Any) -> float:
-    """Return a penalty as float; raises unless it is a finite number of 0 or more."""
+def check_penalty(name: str, value: Any) -> float | Array:
+    """Return a penalty as float, or as an array where it has dimensions; raises unless finite and 0 or more."""
     try:
-        penalty = float(value)
+        penalty = np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise TypeError(f"{name} is {value!r}; a number is wanted") from None
-    if not 0.0 <= penalty < np.inf:
-        raise ValueError(f"{name} is {penalty}; a finite number of 0 or more is wanted")
+    wrong = ~((penalty >= 0.0) & (penalty < np.inf))
+    if penalty.ndim == 0:
+        if wrong or value is None:
+            raise (TypeError(f"{name} is None; a number is wanted") if value is None else
+                   ValueError(f"{name} is {float(penalty)}; a finite number of 0 or more is wanted"))
+        return float(penalty)
+    if wrong.any():
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(f"{name} has {penalty[place]} at {place}; finite numbers of 0 or more are wanted")
     return penalty
+
+
+def spread_penalty(name: str, penalty: float | Array, samples: DenseSamples) -> Array:
+    """Return a checked penalty with shape (n_features,), or (n_classes, n_features) where classes differ.
+
+    Raises
+    ------
+    ValueError
+        If it has another shape.
+    """
+    n_classes, d = samples.n_classes, samples.n_features
+    shape = np.shape(penalty)
+    if shape not in ((), (d,), (n_classes, d)):
+        raise ValueError(f"{name} has shape {shape}; a number, ({d},) for each feature, or ({n_classes}, {d}) for each "
+                         f"class and feature is wanted")
+    spread = np.broadcast_to(penalty, (n_classes, d))
+    return (spread if (spread != spread[0]).any() else spread[0]).copy()
