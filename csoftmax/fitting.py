@@ -15,31 +15,34 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax._threads import check_n_threads
-from csoftmax.encoding import encode, outside_stacklevel
+from csoftmax.encoding import EncodedData, encode, outside_stacklevel
 from csoftmax.inference import null_log_likelihood
+from csoftmax.lasso import Lasso, LassoData, LassoMaximum, maximize_lasso
 from csoftmax.maximize import (
     DEFAULT_MAX_ITER,
     DEFAULT_TOL,
     ConvergenceWarning,
     IterationState,
     check_solver,
+    check_stopping,
     maximize,
 )
 from csoftmax.metric import MetricCoordinates
-from csoftmax.objective import SoftmaxObjective, check_penalty
+from csoftmax.objective import SoftmaxObjective, check_penalty, spread_penalty, unpenalized_features
 from csoftmax.result import SoftmaxResult
 from csoftmax.samples import Array
 from csoftmax.separation import SeparationWarning, find_separation
 
 
-def fit(X: ArrayLike, y: ArrayLike, *, l2: float = 0.0, l1: float = 0.0, fit_intercept: bool = True,
+def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0, fit_intercept: bool = True,
         reference: Any = None, sample_weight: ArrayLike | None = None, weight_type: str = "frequency",
         offset: ArrayLike | None = None, bias_reduction: str | None = None, init: Any = None, solver: str = "auto",
         tol: float = DEFAULT_TOL, max_iter: int = DEFAULT_MAX_ITER, n_threads: int | None = None,
         callback: Callable[[IterationState], Any] | None = None, keep_data: bool = True) -> SoftmaxResult:
     """Fit a softmax regression by (penalised) maximum likelihood.
 
-    Maximises L(theta) - l2 / 2 sum_k |w_k|^2, a sum over samples; the intercepts are not penalised.
+    Maximises L(theta) - 1/2 sum_ki l2_ki w_ki^2 - sum_ki l1_ki |w_ki|, L a sum over samples; the intercepts are not
+    penalised.
 
     Parameters
     ----------
@@ -48,10 +51,9 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: float = 0.0, l1: float = 0.0, fit_int
     y : array-like of shape (n_samples,) or (n_samples, n_classes)
         Labels (ints, strings, bools, a pandas Categorical, whose order is kept), or counts / soft labels of each
         class. Classes without a sample of positive weight are dropped with a warning.
-    l2 : float
-        In scikit-learn's terms 1 / C (with two classes 2 / C: its binomial model has one row).
-    l1 : float
-        Only 0 in this version.
+    l2, l1 : float, or array-like of shape (n_features,) or (n_classes, n_features)
+        One number for all coefficients, or one for each feature, or for each class (in the order of the result's
+        `classes`) and feature; see Notes. l1 > 0 gives exact zeros; both, the elastic net.
     fit_intercept : bool
     reference : label, optional
         The class shown as 0, as in R, Stata and statsmodels. None: all rows, summing to 0 over classes (with two
@@ -68,7 +70,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: float = 0.0, l1: float = 0.0, fit_int
         Where to start: rows [w_k, b_k].
     solver : {"auto", "trust-exact", "Newton-CG", "trust-ncg", "trust-krylov", "L-BFGS-B"}
         scipy.optimize's method; "auto" chooses by size (`csoftmax.maximize.choose_solver`). All work in a metric
-        that does not see the units of X, and end with the same certificate.
+        that does not see the units of X, and end with the same certificate. With l1 > 0 only "auto" and "L-BFGS-B".
     tol : float
         The scaled gradient's norm at which the method stops.
     max_iter : int
@@ -93,6 +95,23 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: float = 0.0, l1: float = 0.0, fit_int
     ValueError, TypeError
         Naming the argument, what came and what is wanted.
 
+    Notes
+    -----
+    The likelihood does not see a common change of a feature's coefficients over classes; the penalty decides it, all
+    n_classes rows being free. Where l2 > 0 is the same for all classes, and without any penalty, the rows sum to 0.
+    Where classes differ in l2, their mean weighted by l2 is 0 (a penalty on one class alone makes it the reference of
+    that feature). With l1 alone a median is 0; where that is an interval (a feature without a zero, as many classes
+    above as below) its midpoint is taken. With a reference the zeros of l1 are in the symmetric rows, not in the rows
+    shown.
+
+    In scikit-learn's terms l1 = l1_ratio / C and l2 = (1 - l1_ratio) / C. Its model of two classes has the one row
+    beta = w_1 - w_0 and penalises that: l1 (|w_0| + |w_1|) is least, l1 |beta|, at w_1 = -w_0, so l1 is the same, but
+    l2 / 2 (w_0^2 + w_1^2) is l2 / 4 beta^2, so l2 = 2 (1 - l1_ratio) / C. glmnet's lambda is on the mean: l1 =
+    nobs * lambda * alpha, l2 = nobs * lambda * (1 - alpha), for columns that it was told not to standardise.
+
+    With l1 > 0 there are no standard errors, and `n_params` counts the coefficients that are not 0 (Zou, Hastie &
+    Tibshirani 2007, doi:10.1214/009053607000000127).
+
     Examples
     --------
     >>> import csoftmax as cs
@@ -100,19 +119,21 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: float = 0.0, l1: float = 0.0, fit_int
     >>> result = cs.fit(penguins[["flipper_length_mm", "body_mass_g"]], penguins["species"], reference="Adelie")
     >>> round(result.log_likelihood, 4), result.classes.tolist()
     (-133.3054, ['Adelie', 'Chinstrap', 'Gentoo'])
+    >>> sparse = cs.fit(penguins[["flipper_length_mm", "body_mass_g"]], penguins["species"], l1=[20.0, 1.0])
+    >>> sparse.coef.round(4).tolist()
+    [[-0.1571, 0.0], [0.0, -0.0012], [0.2769, 0.0034]]
     """
-    l2 = check_penalty("l2", l2)
-    if check_penalty("l1", l1) > 0:
-        raise ValueError(f"l1 is {l1}; only l1=0 is supported by this version")
+    ridge, sparse = check_penalty("l2", l2), check_penalty("l1", l1)
+    if np.any(np.asarray(sparse) > 0) and solver not in ("auto", "L-BFGS-B"):
+        check_solver(solver)
+        raise ValueError(f"solver is {solver!r} with l1 > 0; 'auto' or 'L-BFGS-B' is wanted: the other methods know no "
+                         f"bounds")
     if bias_reduction is not None:
         raise ValueError(f"bias_reduction is {bias_reduction!r}; only None is supported by this version")
     if weight_type != "frequency":
         raise ValueError(f"weight_type is {weight_type!r}; only 'frequency' is supported by this version")
     check_solver(solver)
-    if not (isinstance(tol, (int, float)) and 0 < tol < np.inf):
-        raise ValueError(f"tol is {tol!r}; a positive number is wanted")
-    if isinstance(max_iter, bool) or not hasattr(max_iter, "__index__") or int(max_iter) < 1:
-        raise ValueError(f"max_iter is {max_iter!r}; a whole number from 1 is wanted")
+    check_stopping(tol, max_iter)
     _check_callback(callback)
     data = encode(X, y, sample_weight=sample_weight, offset=offset, fit_intercept=bool(fit_intercept),
                   n_threads=check_n_threads(n_threads))
@@ -120,12 +141,21 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: float = 0.0, l1: float = 0.0, fit_int
     reference = _find_reference(reference, data.classes)
     start = None if init is None else _initial_params(init, samples.params_shape)
 
-    coordinates = MetricCoordinates(SoftmaxObjective.from_samples(samples, np.full(samples.n_features, l2)))
+    l2_by_coef, l1_by_coef = spread_penalty("l2", ridge, samples), spread_penalty("l1", sparse, samples)
+    if l1_by_coef.any():
+        lasso = Lasso(LassoData(samples), l1_by_coef, l2_by_coef)
+        return _finish_lasso(lasso, maximize_lasso(lasso, tol=tol, max_iter=int(max_iter), init=start,
+                                                   callback=callback),
+                             unpenalized_features(l1_by_coef + l2_by_coef, samples), data,
+                             named_features=hasattr(X, "columns"), reference=reference, l2=ridge, l1=sparse,
+                             response_name=_response_name(y))
+    coordinates = MetricCoordinates(SoftmaxObjective.from_samples(samples, l2_by_coef))
     maximum = maximize(coordinates, solver=solver, tol=tol, max_iter=int(max_iter), init=start, callback=callback)
     message, separated = maximum.message, False
-    if not maximum.success and l2 == 0 and maximum.ended_by_itself:
-        separation = find_separation(coordinates.objective.samples)
-        text = separation.describe(data.classes, data.feature_names)
+    if not maximum.success and not l2_by_coef.all() and maximum.ended_by_itself:
+        free = unpenalized_features(l2_by_coef, samples)
+        separation = find_separation(coordinates.objective.samples.of_features(free))
+        text = separation.describe(data.classes, [data.feature_names[i] for i in free])
         separated = separation.kind in ("complete", "quasi")
         if separated:
             message = f"{text}; a penalty (l2 > 0) makes the maximum exist"
@@ -143,11 +173,38 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: float = 0.0, l1: float = 0.0, fit_int
         success=maximum.success, message=message, n_iter=maximum.n_iter, certificate=maximum.certificate,
         log_likelihood=maximum.log_likelihood, penalized_log_likelihood=maximum.penalized_log_likelihood,
         null_log_likelihood=null_log_likelihood(samples), nobs=coordinates.total_mass,
-        n_params=(samples.n_classes - 1) * coordinates.rank, l2=l2, response_name=_response_name(y),
+        n_params=(samples.n_classes - 1) * coordinates.rank, l2=ridge, response_name=_response_name(y),
         separated=separated, estimable=coordinates.estimable.tolist(), n_coordinates=coordinates.n_coordinates,
         coordinates=coordinates, u=maximum.u, optimize_result=maximum.optimize_result)
     if not keep_data:
         result.drop_data()
+    if not maximum.success:
+        warnings.warn(message, SeparationWarning if separated else ConvergenceWarning,
+                      stacklevel=outside_stacklevel())
+    return result
+
+
+def _finish_lasso(lasso: Lasso, maximum: LassoMaximum, free: NDArray[np.intp], data: EncodedData,
+                  **shown: Any) -> SoftmaxResult:
+    """Return the result of a fit with l1 > 0, which needs no data for what it tells; warn if there is no maximum.
+
+    `free` are the features without a penalty.
+    """
+    samples, message, separated = data.samples, maximum.message, False
+    if not maximum.success and len(free) and maximum.ended_by_itself:
+        separation = find_separation(lasso.data.samples.of_features(free))
+        separated = separation.kind in ("complete", "quasi")
+        if separated:
+            text = separation.describe(data.classes, [data.feature_names[i] for i in free])
+            message = f"{text}; a penalty on each feature makes the maximum exist"
+    result = SoftmaxResult(
+        params=maximum.params, fit_intercept=samples.fit_intercept, classes=data.classes,
+        feature_names=data.feature_names, success=maximum.success, message=message, n_iter=maximum.n_iter,
+        certificate=maximum.certificate, log_likelihood=maximum.log_likelihood,
+        penalized_log_likelihood=maximum.penalized_log_likelihood, null_log_likelihood=null_log_likelihood(samples),
+        nobs=lasso.data.total_mass, n_params=maximum.n_params, separated=separated,
+        estimable=[True] * samples.params_shape[1], n_coordinates=maximum.n_params, sparse_df=maximum.effective_df,
+        optimize_result=maximum.optimize_result, **shown)
     if not maximum.success:
         warnings.warn(message, SeparationWarning if separated else ConvergenceWarning,
                       stacklevel=outside_stacklevel())

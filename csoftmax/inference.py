@@ -74,9 +74,9 @@ def standard_errors(covariance: Array, reference: int | None) -> Array:
     return errors
 
 
-def effective_df(covariance: Array, l2: Array, n_coordinates: int) -> float:
-    """Return tr(I H^-1), I the information without the penalty and H with it: n_coordinates - sum l2_i var(w_ki)."""
-    d = len(l2)
+def effective_df(covariance: Array, l2: float | Array, n_coordinates: int, fit_intercept: bool) -> float:
+    """Return tr(I H^-1), I the information without the penalty and H with it: n_coordinates - sum l2_ki var(w_ki)."""
+    d = covariance.shape[1] - fit_intercept
     variances = np.array([np.diagonal(covariance[k, :d, k, :d]) for k in range(len(covariance))])
     return n_coordinates - float(np.sum(l2 * variances))
 

@@ -494,11 +494,9 @@ def _of_columns(samples: DenseSamples, columns: NDArray[np.intp]) -> Iterator[De
         return
     rows = max(256, _GATHERED // max(1, len(columns)))
     for start in range(0, samples.n_samples, rows):
-        stop = start + rows
-        parts = {name: getattr(samples, name)[start:stop] for name in ("codes", "counts", "weights", "offset")
-                 if getattr(samples, name) is not None}
-        yield samples.replace(X=samples.X[start:stop, columns], shift=samples.shift[columns],
-                              scale=samples.scale[columns], **parts)
+        parts = {name: array[start:start + rows] for name in ("X", "codes", "counts", "weights", "offset")
+                 if (array := getattr(samples, name)) is not None}
+        yield samples.replace(**parts).of_features(columns)
 
 
 def _second_moments(samples: DenseSamples) -> Array:

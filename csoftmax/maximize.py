@@ -84,6 +84,14 @@ def check_solver(solver: str) -> None:
         raise ValueError(f"solver is {solver!r}; one of 'auto', {', '.join(map(repr, SOLVERS))} is wanted")
 
 
+def check_stopping(tol: Any, max_iter: Any) -> None:
+    """Raise ValueError unless `tol` is positive and `max_iter` a whole number from 1."""
+    if not (isinstance(tol, (int, float)) and 0 < tol < np.inf):
+        raise ValueError(f"tol is {tol!r}; a positive number is wanted")
+    if isinstance(max_iter, bool) or not hasattr(max_iter, "__index__") or int(max_iter) < 1:
+        raise ValueError(f"max_iter is {max_iter!r}; a whole number from 1 is wanted")
+
+
 def choose_solver(coordinates: MetricCoordinates) -> str:
     """Return the method for `solver="auto"`.
 

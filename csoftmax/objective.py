@@ -161,3 +161,9 @@ def spread_penalty(name: str, penalty: float | Array, samples: DenseSamples) -> 
                          f"class and feature is wanted")
     spread = np.broadcast_to(penalty, (n_classes, d))
     return (spread if (spread != spread[0]).any() else spread[0]).copy()
+
+
+def unpenalized_features(penalty: Array, samples: DenseSamples) -> NDArray[np.intp]:
+    """Return the features that a spread penalty leaves free: one on a single class only makes it their reference."""
+    penalized = np.broadcast_to(penalty > 0, (samples.n_classes, samples.n_features))
+    return np.flatnonzero(penalized.sum(axis=0) <= 1)

@@ -36,7 +36,8 @@ class SoftmaxResult:
     Attributes
     ----------
     coef : ndarray of shape (n_classes, n_features)
-        Rows sum to 0 over classes, or the reference's row is 0.
+        Rows sum to 0 over classes, or the reference's row is 0. With l1 > 0, or l2 that differs between classes, and no
+        reference: rows of least penalty (see `csoftmax.fit`).
     intercept : ndarray of shape (n_classes,), or None without one
     classes : ndarray of shape (n_classes,)
     feature_names : list of str
@@ -56,10 +57,12 @@ class SoftmaxResult:
     nobs : float
         The sum of weight times row total.
     n_params : int
-        (n_classes - 1) times the rank of [X, 1].
+        (n_classes - 1) times the rank of [X, 1]; with l1 > 0 the intercepts and coefficients that are not 0, n_classes
+        - 1 for each feature without a 0 (Zou, Hastie & Tibshirani 2007, doi:10.1214/009053607000000127).
     cov_type : str
-        "observed", or "penalized" with l2 > 0.
-    l2 : float
+        "observed", or "penalized" with l2 > 0, or "none" with l1 > 0: standard errors are nan.
+    l2, l1 : float, or ndarray of shape (n_features,) or (n_classes, n_features)
+        As they were given.
     n_missing : int
         Rows that `fit_formula` dropped for missing values.
     design : csoftmax.formula.Design or None
@@ -78,10 +81,11 @@ class SoftmaxResult:
     def __init__(self, *, params: Array, fit_intercept: bool, classes: NDArray[Any], feature_names: list[str],
                  named_features: bool, reference: Any, success: bool, message: str, n_iter: int,
                  certificate: Certificate, log_likelihood: float, penalized_log_likelihood: float,
-                 null_log_likelihood: float, nobs: float, n_params: int, l2: float, response_name: str,
+                 null_log_likelihood: float, nobs: float, n_params: int, l2: float | Array, response_name: str,
                  separated: bool, estimable: list[bool], n_coordinates: int, covariance: Array | None = None,
                  coordinates: MetricCoordinates | None = None, u: Array | None = None,
-                 optimize_result: OptimizeResult | None = None) -> None:
+                 optimize_result: OptimizeResult | None = None, l1: float | Array = 0.0,
+                 sparse_df: float | None = None) -> None:
         self.fit_intercept = fit_intercept
         self.classes = classes
         self.feature_names = feature_names
@@ -96,9 +100,10 @@ class SoftmaxResult:
         self.nobs = nobs
         self.n_params = n_params
         self.l2 = l2
+        self.l1 = l1
         self.response_name = response_name
         self.optimize_result = optimize_result
-        self.cov_type = "penalized" if l2 > 0 else "observed"
+        self.cov_type = "none" if np.any(l1) else "penalized" if np.any(l2) else "observed"
         self.n_missing = 0
         self.design: Any = None
         self._named_features = named_features
@@ -109,6 +114,7 @@ class SoftmaxResult:
         self._symmetric_covariance = covariance
         self._coordinates = coordinates
         self._u = u
+        self._sparse_df = sparse_df
 
     # ------------------------------------------------------------------------------------------------- estimates
 
@@ -133,6 +139,8 @@ class SoftmaxResult:
         """The covariance of the symmetric rows, computed at first use."""
         if self._symmetric_covariance is None:
             shape = (*self._symmetric_params.shape, *self._symmetric_params.shape)
+            if self.cov_type == "none":
+                return np.full(shape, np.nan)
             if self._separated:
                 self._symmetric_covariance = np.full(shape, np.nan)
             elif self._coordinates is None or self._u is None:
@@ -161,6 +169,8 @@ class SoftmaxResult:
     @property
     def bse(self) -> Array:
         """Standard errors, of the shape of `params`; nan in the reference's row and where the data do not tell."""
+        if self.cov_type == "none":
+            return np.full(self._symmetric_params.shape, np.nan)
         reference = self._reference_index
         return inference.standard_errors(inference.rebase_covariance(self._covariance(), reference), reference)
 
@@ -198,11 +208,15 @@ class SoftmaxResult:
 
     @property
     def effective_df(self) -> float:
-        """n_params without a penalty; with l2 > 0 the trace of the information over the penalised information."""
-        if self.l2 == 0:
+        """n_params without l2; with l2 > 0 the trace of the information over the penalised information.
+
+        With l1 > 0 too: over the coefficients that are not 0.
+        """
+        if self._sparse_df is not None:
+            return self._sparse_df
+        if not np.any(self.l2):
             return float(self.n_params)
-        d = len(self.feature_names)
-        return inference.effective_df(self._covariance(), np.full(d, self.l2), self._n_coordinates)
+        return inference.effective_df(self._covariance(), self.l2, self._n_coordinates, self.fit_intercept)
 
     @property
     def aic(self) -> float:
@@ -275,7 +289,8 @@ class SoftmaxResult:
 
     def summary(self, *, level: float = 0.95) -> Summary:
         """Return a table: text by `print`, HTML in a notebook; one block a class against the reference."""
-        if self._symmetric_covariance is None and self._coordinates is None and not self._separated:
+        if self._symmetric_covariance is None and self._coordinates is None and not self._separated \
+                and self.cov_type != "none":
             shown = copy.copy(self)  # this result goes on to say that it has no standard errors
             shown._symmetric_covariance = np.full(2 * self._symmetric_params.shape, np.nan)
             summary = shown.summary(level=level)
@@ -289,6 +304,8 @@ class SoftmaxResult:
         blocks = [SummaryBlock(f"{self.response_name}={label}", names, values[k])
                   for k, label in enumerate(self.classes.tolist()) if k != reference]
         against = "symmetric (rows sum to 0)" if reference is None else str(self.classes.tolist()[reference])
+        if reference is None and (np.any(self.l1) or np.ndim(self.l2) == 2):
+            against = "none (all rows)"
         left = [("Dep. variable", self.response_name), ("Reference", against),
                 ("No. observations", f"{self.nobs:.10g}"), ("Df residuals", f"{self.df_resid:.10g}"),
                 ("Df model", f"{self.n_params - (len(self.classes) - 1) * self.fit_intercept}"),
@@ -296,13 +313,19 @@ class SoftmaxResult:
         right = [("Log-likelihood", f"{self.log_likelihood:.3f}"), ("Null log-lik.", f"{self.null_log_likelihood:.3f}"),
                  ("Pseudo R-squ.", f"{self.pseudo_r2:.5f}"), ("AIC", f"{self.aic:.3f}"), ("BIC", f"{self.bic:.3f}"),
                  ("Covariance", self.cov_type)]
-        if self.l2 > 0:
-            right.append(("l2 penalty", f"{self.l2:g}"))
+        for name, penalty in (("l1 penalty", self.l1), ("l2 penalty", self.l2)):
+            if np.any(penalty):
+                right.append((name, _describe_penalty(penalty)))
         if self.n_missing:
             right.append(("Rows dropped", f"{self.n_missing} (missing)"))
         if self._separated:
             blocks = []  # whatever they are where the method stopped: they grow without bound
-        if self.l2 > 0:
+        if self.cov_type == "none":
+            sparse = self._symmetric_params[:, :len(self.feature_names)]
+            notes.append(f"With l1 > 0 there are no standard errors. {np.count_nonzero(sparse)} of {sparse.size} "
+                         f"coefficients of the symmetric rows are not 0; AIC and BIC count {self.effective_df:.4g} "
+                         f"degrees of freedom.")
+        elif np.any(self.l2):
             notes.append(f"Standard errors are from the penalised information; AIC and BIC count "
                          f"{self.effective_df:.4g} effective degrees of freedom.")
         unknown = [name for name, known in zip(names, self._estimable, strict=True) if not known]
@@ -310,7 +333,8 @@ class SoftmaxResult:
             notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: "
                          f"{', '.join(unknown)}.")
         return Summary("Softmax regression (multinomial logit)", (left, right), blocks, level, notes,
-                       "" if self.success else f"NOT A MAXIMUM: {self.message}")
+                       "" if self.success else f"NOT A MAXIMUM: {self.message}",
+                       estimates_only=self.cov_type == "none")
 
     def __repr__(self) -> str:
         state = "maximum certified" if self.success else "NOT a certified maximum"
@@ -321,7 +345,8 @@ class SoftmaxResult:
 
     def drop_data(self) -> None:
         """Let the data go; the standard errors are computed first."""
-        self._covariance()
+        if self.cov_type != "none":
+            self._covariance()
         self._coordinates = self._u = None
 
     def _without_data(self) -> dict[str, Any]:
@@ -361,7 +386,8 @@ class SoftmaxResult:
             "classes": labels, "feature_names": self.feature_names,
             "reference": self.reference,
             "response_name": self.response_name, "fit_intercept": self.fit_intercept,
-            "named_features": self._named_features, "l2": self.l2,
+            "named_features": self._named_features, "l2": np.asarray(self.l2).tolist(),
+            "l1": np.asarray(self.l1).tolist(), "sparse_df": _nan_to_none(self._sparse_df),
             "params": self._symmetric_params.tolist(),
             "covariance": None if covariance is None else _nan_to_none(covariance.tolist()),
             "success": self.success, "message": self.message, "n_iter": self.n_iter,
@@ -397,17 +423,28 @@ def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
             covariance = covariance.reshape(2 * params.shape)  # JSON keeps no shape of an empty array
         if covariance.shape != 2 * params.shape:
             raise ValueError(f"covariance has shape {covariance.shape} where params has {params.shape}")
+    penalties: dict[str, Any] = {}
+    for key in ("l2", "l1"):
+        penalty = np.array(document[key], dtype=np.float64)
+        if penalty.shape not in ((), params[0, :len(names)].shape, params[:, :len(names)].shape):
+            raise ValueError(f"{key} has shape {penalty.shape} for {len(classes)} classes and {len(names)} features")
+        penalties[key] = penalty if penalty.ndim else float(penalty)
     result = SoftmaxResult(
         params=params, covariance=covariance,
         classes=_label_array(classes),
-        certificate=Certificate(**certificate),
+        certificate=Certificate(**certificate), **penalties,
         **{key: document[key] for key in (
             "fit_intercept", "feature_names", "named_features", "reference", "success", "message", "n_iter",
-            "log_likelihood", "penalized_log_likelihood", "null_log_likelihood", "nobs", "n_params", "l2",
+            "log_likelihood", "penalized_log_likelihood", "null_log_likelihood", "nobs", "n_params", "sparse_df",
             "response_name", "separated", "estimable", "n_coordinates")})
     result.n_missing = document["n_missing"]
     result.design = design
     return result
+
+
+def _describe_penalty(penalty: float | Array) -> str:
+    low, high = float(np.min(penalty)), float(np.max(penalty))
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _label_array(labels: list[Any]) -> NDArray[Any]:

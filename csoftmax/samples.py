@@ -302,6 +302,13 @@ class DenseSamples:
             setattr(other, name, value)
         return other
 
+    def of_features(self, features: NDArray[np.intp]) -> DenseSamples:
+        """Return the samples with those columns of X alone, which are copied; themselves where that is all of them."""
+        if len(features) == self.n_features:
+            return self
+        return self.replace(X=self.X[:, features], shift=None if self.shift is None else self.shift[features],
+                            scale=None if self.scale is None else self.scale[features])
+
     def standardized(self, totals: tuple[Array, Array, Array]) -> DenseSamples:
         """Return the same samples seen through (X - shift) * scale, which is in [-1, 1]; X is not copied.
 

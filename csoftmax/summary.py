@@ -43,6 +43,8 @@ class Summary:
         Below the coefficients.
     warning : str
         Above everything but the title, where there is one.
+    estimates_only : bool
+        Show the first of the six columns alone.
     """
 
     title: str
@@ -51,9 +53,12 @@ class Summary:
     level: float
     notes: list[str] = field(default_factory=list)
     warning: str = ""
+    estimates_only: bool = False
 
     def _columns(self) -> list[str]:
         tail = (1.0 - self.level) / 2.0
+        if self.estimates_only:
+            return ["coef"]
         return ["coef", "std err", "z", "P>|z|", f"[{tail:.4g}", f"{1.0 - tail:.4g}]"]
 
     def __str__(self) -> str:
@@ -72,13 +77,13 @@ class Summary:
                 line += " " * gap + f"{theirs[0] + ':':<{label[1] + 1}} {theirs[1]:>{value[1]}}"
             lines.append(line)
         lines.append("=" * width)
-        column = (width - name_width) // 6
+        column, n_columns = (width - name_width) // 6, len(self._columns())
         first = width - 6 * column
         for block in self.blocks:
             lines.append(f"{block.title:<{first}}" + "".join(f"{name:>{column}}" for name in self._columns()))
             lines.append("-" * width)
             for name, row in zip(block.names, block.values, strict=True):
-                lines.append(f"{name:<{first}}" + "".join(f"{text:>{column}}" for text in format_row(row)))
+                lines.append(f"{name:<{first}}" + "".join(f"{text:>{column}}" for text in format_row(row)[:n_columns]))
             lines.append("=" * width if block is self.blocks[-1] else "-" * width)
         for note in self.notes:
             lines += textwrap.wrap(note, width)
@@ -101,7 +106,7 @@ class Summary:
             parts.append(f'<thead><tr style="border-bottom:1px solid">{_cell("th", block.title, "left")}{head}</tr>'
                          f"</thead><tbody>")
             for name, row in zip(block.names, block.values, strict=True):
-                numbers = "".join(_cell("td", text) for text in format_row(row))
+                numbers = "".join(_cell("td", text) for text in format_row(row)[:len(self._columns())])
                 parts.append(f'<tr>{_cell("th", name, "left")}{numbers}</tr>')
             parts.append("</tbody>")
         parts.append("</table>")

@@ -28,11 +28,13 @@ LAYERS = (
     ("metric",),
     ("certificate", "separation"),
     ("maximize",),
+    ("lasso",),
     ("inference", "diagnostics", "summary"),
     ("result",),
     ("fitting",),
     ("formula",),
     ("serialization", "plotting", "sklearn", "dask"),
+    ("path",),
     ("cli",),
     ("__init__", "__main__"),
 )
