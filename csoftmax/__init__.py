@@ -23,6 +23,7 @@ from csoftmax.likelihood import (
 )
 from csoftmax.maximize import ConvergenceWarning
 from csoftmax.objective import SoftmaxObjective
+from csoftmax.path import RegularizationPath, regularization_path
 from csoftmax.result import SoftmaxResult
 from csoftmax.separation import SeparationWarning
 from csoftmax.serialization import from_json
@@ -37,6 +38,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "ConvergenceWarning",
+    "RegularizationPath",
     "SeparationWarning",
     "SoftmaxObjective",
     "SoftmaxResult",
@@ -55,6 +57,7 @@ __all__ = [
     "logit_residuals",
     "logsumexp",
     "predict_proba",
+    "regularization_path",
     "softmax",
     "softmax_jacobian",
     "softmax_jvp",
