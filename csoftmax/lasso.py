@@ -37,6 +37,8 @@ Mask = NDArray[np.bool_]
 # Free parameters up to which the Newton step is by a formed Hessian; beyond that by conjugate gradients.
 _DENSE_LIMIT = 2000
 _MAX_NEWTON = 50
+# Steps on one quadratic model.
+_MAX_INNER = 50
 # Mean scaled gradient beyond l1 at which a coefficient leaves 0: a few roundings of sums of terms of size 1.
 _ENTER = 1e-14
 # Reciprocal condition number of the Hessian, of the free parameters, at which it counts as singular.
@@ -142,9 +144,21 @@ class Lasso:
 
     def subgradient(self, z: Array) -> Array:
         """Return the subgradient of least norm: 0 exactly where the KKT conditions hold."""
-        gradient = self.smooth(z)[1]
-        outside = np.sign(gradient) * np.maximum(np.abs(gradient) - self.l1, 0.0)
-        return np.where(z != 0, gradient + self.l1 * np.sign(z), outside)
+        return _least_subgradient(z, self.smooth(z)[1], self.l1)
+
+    def centred(self, z: Array) -> Array:
+        """Return z with the common part of features that have no 0 and no l2 at a (weighted) median, if it is not."""
+        weight = self.l1 / self.unit
+        for i in np.flatnonzero((z != 0).all(axis=0) & ~self.l2.any(axis=0) & weight.any(axis=0)):
+            rows = self.unit[:, i] * z[:, i]
+            order = np.argsort(rows)
+            below = np.cumsum(weight[order, i]) / weight[:, i].sum()
+            low, high = rows[order[np.argmax(below >= 0.5 - 1e-12)]], rows[order[np.argmax(below > 0.5 + 1e-12)]]
+            shift = low if low > 0 else high if high < 0 else 0.0
+            if shift:
+                z = z.copy()
+                z[:, i] = (rows - shift) / self.unit[:, i]
+        return z
 
     def free(self, z: Array) -> Mask:
         """Which parameters a Newton step moves: those that are not 0, without l1, or whose KKT condition fails."""
@@ -235,22 +249,32 @@ class Lasso:
         return bound
 
 
+def _least_subgradient(z: Array, gradient: Array, l1: Array) -> Array:
+    outside = np.sign(gradient) * np.maximum(np.abs(gradient) - l1, 0.0)
+    return np.where(z != 0, gradient + l1 * np.sign(z), outside)
+
+
+def _projected(trial: Array, sign: Array, l1: Array) -> Array:
+    """Return the trial point with 0 in place of what has l1 and has left its sign."""
+    trial[(l1 > 0) & (trial * sign <= 0)] = 0.0
+    return trial
+
+
 class _NewtonSteps:
-    """Newton steps in the free parameters, with the Hessian at one point."""
+    """Newton steps in the free parameters, with the Hessian at one point: formed, or by its products alone."""
 
     def __init__(self, lasso: Lasso, z: Array, free: Mask) -> None:
         self.lasso, self.free = lasso, free
-        self.singular, self.condition = False, 1.0
-        size = int(free.sum())
-        self.formed = size <= _DENSE_LIMIT
-        self._factor: Any = None
-        if self.formed and size:
-            hessian = lasso.hessian(z, free)
-            for gauge in lasso.gauges(free):
+        self.size = int(free.sum())
+        self.formed = self.size <= _DENSE_LIMIT
+        gauges = list(lasso.gauges(free))
+        self._last: tuple[Mask, Any, float] | None = None
+        if self.formed:
+            self._hessian = lasso.hessian(z, free)
+            for gauge in gauges:
                 place = np.flatnonzero(gauge)
-                hessian[np.ix_(place, place)] += np.outer(gauge[place], gauge[place])
-            self._factorize(hessian)
-        elif size:
+                self._hessian[np.ix_(place, place)] += np.outer(gauge[place], gauge[place])
+        else:
             params, scale = lasso.unit * z, lasso.unit[free]
 
             def product(v: Array) -> Array:
@@ -258,35 +282,81 @@ class _NewtonSteps:
                 direction[free] = scale * v
                 image = lasso.objective.loss_hessian_product(params.ravel(), direction.ravel()).reshape(free.shape)
                 return image[free] * scale / lasso.data.total_mass + sum(
-                    (gauge * (gauge @ v) for gauge in gauges), np.zeros(size))
+                    (gauge * (gauge @ v) for gauge in gauges), np.zeros(self.size))
 
-            gauges = list(lasso.gauges(free))
-            self._operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
+            self._operator = LinearOperator((self.size, self.size), matvec=product, dtype=np.float64)
 
-    def _factorize(self, hessian: Array) -> None:
-        norm = float(np.abs(hessian).sum(axis=0).max())
-        try:
-            self._factor = linalg.cho_factor(hessian)
-            reciprocal = float(linalg.lapack.dpocon(self._factor[0], norm)[0])
-        except linalg.LinAlgError:
-            reciprocal = 0.0
-        self.condition = 1.0 / reciprocal if reciprocal > 0 else np.inf
-        if not reciprocal > _SINGULAR:
-            self.singular, self.condition = True, np.inf
-            values, vectors = linalg.eigh(hessian)
-            keep = values > 1e-12 * values[-1]
-            self._factor = vectors[:, keep] / np.sqrt(values[keep])
+    @property
+    def condition(self) -> float:
+        """Condition number of the Hessian; inf where it is singular, nan where it was not formed."""
+        return self._factor(np.ones(self.size, dtype=bool))[1] if self.formed else float("nan")
 
-    def solve(self, right: Array) -> Array:
-        """Return H^-1 right (of least norm where H is singular); nan where conjugate gradients do not find it."""
+    @property
+    def singular(self) -> bool:
+        return bool(np.isinf(self.condition))
+
+    def _factor(self, active: Mask) -> tuple[Any, float]:
+        """Return a Cholesky factor of the active part, or a root of its pseudo-inverse, and the condition number."""
+        if self._last is None or not np.array_equal(self._last[0], active):
+            part = self._hessian if active.all() else self._hessian[np.ix_(active, active)]
+            factor, condition = None, 1.0 if not len(part) else np.inf
+            if len(part):
+                try:
+                    factor = linalg.cho_factor(part, check_finite=False)
+                    reciprocal = float(linalg.lapack.dpocon(factor[0], np.abs(part).sum(axis=0).max())[0])
+                    condition = 1.0 / reciprocal if reciprocal > _SINGULAR else np.inf
+                except linalg.LinAlgError:
+                    pass
+                if np.isinf(condition):
+                    values, vectors = linalg.eigh(part)
+                    keep = values > 1e-12 * values[-1]
+                    factor = vectors[:, keep] / np.sqrt(values[keep])
+            self._last = active, factor, condition
+        return self._last[1:]
+
+    def solve(self, right: Array, active: Mask | None = None) -> Array:
+        """Return H^-1 right over the active of the free parameters (all by default).
+
+        Of least norm where H is singular; nan where conjugate gradients do not find it.
+        """
         if not len(right):
             return right
         if not self.formed:
             answer, failed = cg(self._operator, right, rtol=1e-6, maxiter=500)
             return np.full_like(answer, np.nan) if failed else answer
-        if self.singular:
-            return self._factor @ (self._factor.T @ right)
-        return linalg.cho_solve(self._factor, right)
+        factor, condition = self._factor(np.ones(self.size, dtype=bool) if active is None else active)
+        return factor @ (factor.T @ right) if np.isinf(condition) else linalg.cho_solve(factor, right)
+
+    def step(self, z: Array, gradient: Array) -> Array:
+        """Return s that about minimises gradient's + s'Hs / 2 + sum l1 |z + s|, over the free parameters.
+
+        By projected Newton steps on that model, which take no pass over the data: one where no sign changes.
+        """
+        start, inner, l1 = z[self.free], gradient[self.free], self.lasso.l1[self.free]
+        if not self.formed:
+            return -self.solve(_least_subgradient(start, inner, l1))
+        point, slope, first = start, inner, np.inf
+        for _ in range(_MAX_INNER):
+            residual = _least_subgradient(point, slope, l1)
+            norm = float(linalg.norm(residual))
+            first = min(first, norm) if first < np.inf else norm
+            if norm <= 1e-3 * first and point is not start or norm == 0.0:
+                break
+            active = (point != 0) | (residual != 0) | (l1 == 0)
+            move = np.zeros_like(point)
+            move[active] = -self.solve(residual[active], active)
+            sign = np.where(point != 0, np.sign(point), np.sign(move))
+            for t in 0.5 ** np.arange(8):
+                trial = _projected(point + t * move, sign, l1)
+                change = trial - point
+                image = self._hessian @ change
+                gained = float(slope @ change + 0.5 * (change @ image) + l1 @ (np.abs(trial) - np.abs(point)))
+                if gained < 1e-4 * float(residual @ change):
+                    break
+            else:
+                break
+            point, slope = trial, slope + image
+        return point - start
 
     def effective_df(self, n_params: int) -> float:
         """Return tr(I H^-1) over the free parameters, I without the penalty and H with it; nan where not formed."""
@@ -294,8 +364,8 @@ class _NewtonSteps:
             return float(n_params)
         if not self.formed:
             return float("nan")
-        inverse = self.solve(np.eye(int(self.free.sum())))
-        size = self.free.sum() - sum(1 for _ in self.lasso.gauges(self.free))
+        inverse = self.solve(np.eye(self.size))
+        size = self.size - sum(1 for _ in self.lasso.gauges(self.free))
         return float(size - self.lasso.l2[self.free] @ inverse.diagonal())
 
 
@@ -366,7 +436,7 @@ def _polish(lasso: Lasso, z: Array, tol: float, *, enter: bool = True,
         if newton is None or (newton.free != free).any():
             newton = _NewtonSteps(lasso, z, free)
         step = np.zeros(z.shape)
-        step[free] = -newton.solve(residual[free])
+        step[free] = newton.step(z, lasso.smooth(z)[1])
         squared_decrement = -float(np.sum(residual * step))
         if not np.isfinite(squared_decrement) or not may_step or stalled >= 2 or n_steps == _MAX_NEWTON:
             break
@@ -410,8 +480,7 @@ def _line_search(lasso: Lasso, z: Array, step: Array, residual: Array) -> Array 
     value, norm = lasso.value(z), float(linalg.norm(residual))
     sign = np.where(z != 0, np.sign(z), np.sign(step))
     for t in 0.5 ** np.arange(12):
-        trial = z + t * step
-        trial[(lasso.l1 > 0) & (trial * sign <= 0)] = 0.0
+        trial = lasso.centred(_projected(z + t * step, sign, lasso.l1))
         new_value = lasso.value(trial)
         if not np.isfinite(new_value):
             continue
