@@ -345,7 +345,7 @@ class _NewtonSteps:
             active = (point != 0) | (residual != 0) | (l1 == 0)
             move = np.zeros_like(point)
             move[active] = -self.solve(residual[active], active)
-            sign = np.where(point != 0, np.sign(point), np.sign(move))
+            sign = np.where(point != 0, np.sign(point), -np.sign(slope))
             for t in 0.5 ** np.arange(8):
                 trial = _projected(point + t * move, sign, l1)
                 change = trial - point
