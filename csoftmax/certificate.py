@@ -71,7 +71,11 @@ class Certificate:
 
     K^2 <= 2 max_j x~_j' P^-1 x~_j / mu with mu the smallest eigenvalue of H in the metric P. Where H is that of a point
     from which the logits have moved by at most rho, lambda^2 and K^2 are taken times exp(rho). Rounding of the loss
-    itself (about 1e-16 times its size) comes on top.
+    itself (about 1e-16 times its size) comes on top. A penalty that is quadratic, whatever its matrix, adds to the
+    second derivative and not to the third: all of it stays.
+
+    With l1 > 0 (`csoftmax.lasso`) the gradient is the subgradient of least norm, in its own diagonal metric; the step,
+    the decrement and the condition number are of the parameters that are not 0, and the bound is `Lasso.gap_bound`'s.
     """
 
     gradient_norm: float

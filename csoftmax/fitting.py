@@ -100,8 +100,8 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     The likelihood does not see a common change of a feature's coefficients over classes; the penalty decides it, all
     n_classes rows being free. Where l2 > 0 is the same for all classes, and without any penalty, the rows sum to 0.
     Where classes differ in l2, their mean weighted by l2 is 0 (a penalty on one class alone makes it the reference of
-    that feature). With l1 alone a median is 0; where that is an interval (a feature without a zero, as many classes
-    above as below) its midpoint is taken. With a reference the zeros of l1 are in the symmetric rows, not in the rows
+    that feature). With l1 alone a median is 0; where that is an interval (as many classes above as below) its
+    midpoint is taken. With a reference the zeros of l1 are in the symmetric rows, not in the rows
     shown.
 
     In scikit-learn's terms l1 = l1_ratio / C and l2 = (1 - l1_ratio) / C. Its model of two classes has the one row

@@ -39,8 +39,8 @@ _DENSE_LIMIT = 2000
 _MAX_NEWTON = 50
 # Steps on one quadratic model.
 _MAX_INNER = 50
-# Mean scaled gradient beyond l1 at which a coefficient leaves 0: a few roundings of sums of terms of size 1.
-_ENTER = 1e-14
+# Mean scaled gradient beyond l1 at which a coefficient leaves 0: some roundings of sums of terms of size 1.
+_ENTER = 1e-13
 # Reciprocal condition number of the Hessian, of the free parameters, at which it counts as singular.
 _SINGULAR = 1e-13
 _EPS = float(np.finfo(float).eps)
@@ -73,9 +73,20 @@ class LassoData:
 
     def __init__(self, samples: DenseSamples) -> None:
         self.samples = samples.standardized(samples.column_totals())
+        assert self.samples.shift is not None and self.samples.scale is not None
+        self.shift, self.scale = self.samples.shift, self.samples.scale
         self.total_mass = samples.total_mass()
         self.class_totals = samples.class_totals()
-        self.moments = np.append(_second_moments(self.samples), [1.0] * samples.fit_intercept)
+        self.moments = np.append(self._second_moments(), [1.0] * samples.fit_intercept)
+
+    def _second_moments(self) -> Array:
+        """Return the mean square of each column in standardised units, weighted by mass."""
+        samples = self.samples
+        mass, total = samples.mass(), np.zeros(samples.n_features)
+        for start, stop in row_blocks(samples.n_samples, samples.n_features):
+            rows = (np.ascontiguousarray(samples.X[start:stop], dtype=np.float64) - self.shift) * self.scale
+            total += np.ones(len(rows)) @ (rows * rows) if mass is None else mass[start:stop] @ (rows * rows)
+        return total / self.total_mass
 
     def offset_range(self) -> float:
         """The largest range over classes of any row's offset."""
@@ -86,15 +97,15 @@ class LassoData:
     def standardized_params(self, params: Array) -> Array:
         rows, d = params.copy(), self.samples.n_features
         if self.samples.fit_intercept:
-            rows[:, d] += rows[:, :d] @ self.samples.shift
-        rows[:, :d] /= self.samples.scale
+            rows[:, d] += rows[:, :d] @ self.shift
+        rows[:, :d] /= self.scale
         return rows
 
     def raw_params(self, rows: Array) -> Array:
         raw, d = rows.copy(), self.samples.n_features
-        raw[:, :d] *= self.samples.scale
+        raw[:, :d] *= self.scale
         if self.samples.fit_intercept:
-            raw[:, d] -= raw[:, :d] @ self.samples.shift
+            raw[:, d] -= raw[:, :d] @ self.shift
             raw[:, d] -= raw[:, d].mean()
         return raw
 
@@ -113,14 +124,14 @@ class Lasso:
         self.data = data
         samples, mass = data.samples, data.total_mass
         d = samples.n_features
-        l2 = l2 * samples.scale * samples.scale
+        l2 = l2 * data.scale * data.scale
         self.objective = SoftmaxObjective.from_samples(samples, l2)
         share = data.class_totals / mass
         curvature = (share * (1.0 - share))[:, np.newaxis] * data.moments
         curvature[:, :d] += l2 / mass
         self.unit = 1.0 / np.sqrt(np.where(curvature > 0, curvature, 1.0))
         self.l1 = np.zeros(samples.params_shape)
-        self.l1[:, :d] = l1 * samples.scale / mass
+        self.l1[:, :d] = l1 * data.scale / mass
         self.l1 *= self.unit
         self.l2 = np.zeros(samples.params_shape)
         self.l2[:, :d] = l2 / mass
@@ -148,12 +159,9 @@ class Lasso:
 
     def centred(self, z: Array) -> Array:
         """Return z with the common part of features that have no 0 and no l2 at a (weighted) median, if it is not."""
-        weight = self.l1 / self.unit
-        for i in np.flatnonzero((z != 0).all(axis=0) & ~self.l2.any(axis=0) & weight.any(axis=0)):
+        for i in np.flatnonzero((z != 0).all(axis=0) & ~self.l2.any(axis=0) & self.l1.any(axis=0)):
             rows = self.unit[:, i] * z[:, i]
-            order = np.argsort(rows)
-            below = np.cumsum(weight[order, i]) / weight[:, i].sum()
-            low, high = rows[order[np.argmax(below >= 0.5 - 1e-12)]], rows[order[np.argmax(below > 0.5 + 1e-12)]]
+            low, high = _median_interval(rows, self.l1[:, i] / self.unit[:, i])
             shift = low if low > 0 else high if high < 0 else 0.0
             if shift:
                 z = z.copy()
@@ -192,21 +200,17 @@ class Lasso:
     def params(self, z: Array) -> Array:
         """Return the parameters in the units of X; a common part of a feature that nothing determines is the midpoint.
 
-        With l1 alone the common part of a feature's rows is a (weighted) median. Where that is an interval, between
-        a negative and a positive coefficient and none being 0, its midpoint is taken; without any penalty the mean.
+        With l1 alone the common part of a feature's rows is a (weighted) median. Where that is an interval its
+        midpoint is taken; without any penalty the mean.
         """
         rows = self.unit * z
-        undetermined = ~self.l2.any(axis=0)
-        pull = np.abs(np.sum(self.l1 / self.unit * np.sign(z), axis=0))
-        weight = self.l1 / self.unit
-        undetermined &= (pull <= 1e-12 * weight.sum(axis=0)) & ((z != 0) | (weight == 0)).all(axis=0)
-        for i in np.flatnonzero(undetermined):
-            column, penalized = rows[:, i], weight[:, i] > 0
-            if not penalized.any():
-                column -= column.mean()
-            elif penalized.sum() > 1:
-                positive, negative = penalized & (column > 0), penalized & (column < 0)
-                column -= 0.5 * (column[positive].min() + column[negative].max())
+        for i in np.flatnonzero(~self.l2.any(axis=0)):
+            if not self.l1[:, i].any():
+                rows[:, i] -= rows[:, i].mean()
+                continue
+            low, high = _median_interval(rows[:, i], self.l1[:, i] / self.unit[:, i])
+            if low < high:
+                rows[:, i] -= 0.5 * (low + high)
         return self.data.raw_params(rows)
 
     def n_params(self, z: Array) -> int:
@@ -233,7 +237,8 @@ class Lasso:
         rows = self.unit * z
         residual = mass * np.abs(self.subgradient(z)) / self.unit
         l1, l2 = mass * self.l1 / self.unit, mass * self.l2 / self.unit / self.unit
-        if (self.movable & (l1 + l2 == 0))[:, :d].any():
+        unpenalized: Mask = self.movable & (l1 + l2 == 0)
+        if unpenalized[:, :d].any():
             return float("nan")
         total = mass * self.value(z)
         by_l1, by_l2 = l1 > 0, (l1 == 0) & (l2 > 0)
@@ -252,6 +257,14 @@ class Lasso:
 def _least_subgradient(z: Array, gradient: Array, l1: Array) -> Array:
     outside = np.sign(gradient) * np.maximum(np.abs(gradient) - l1, 0.0)
     return np.where(z != 0, gradient + l1 * np.sign(z), outside)
+
+
+def _median_interval(values: Array, weight: Array) -> tuple[float, float]:
+    """Return the ends of the interval of c that minimise sum weight |values - c|."""
+    order = np.argsort(values)
+    below = np.cumsum(weight[order])
+    below /= below[-1]
+    return float(values[order[np.argmax(below >= 0.5 - 1e-12)]]), float(values[order[np.argmax(below > 0.5 + 1e-12)]])
 
 
 def _projected(trial: Array, sign: Array, l1: Array) -> Array:
@@ -339,8 +352,8 @@ class _NewtonSteps:
         for _ in range(_MAX_INNER):
             residual = _least_subgradient(point, slope, l1)
             norm = float(linalg.norm(residual))
-            first = min(first, norm) if first < np.inf else norm
-            if norm <= 1e-3 * first and point is not start or norm == 0.0:
+            first = min(first, norm)
+            if (norm <= 1e-3 * first and point is not start) or norm == 0.0:
                 break
             active = (point != 0) | (residual != 0) | (l1 == 0)
             move = np.zeros_like(point)
@@ -429,7 +442,7 @@ def _polish(lasso: Lasso, z: Array, tol: float, *, enter: bool = True,
         norm = float(linalg.norm(residual))
         inner = lasso.movable & ((z != 0) | (lasso.l1 == 0))
         inner_norm = float(linalg.norm(residual[inner]))
-        if not enter and inner_norm > 1e-12 and inner_norm > tol * 1e-3:
+        if not enter and inner_norm > 1e-15 and stalled < 2:
             free, residual, norm = inner, np.where(inner, residual, 0.0), inner_norm
         elif not enter and norm > tol:
             break
@@ -566,15 +579,6 @@ def _of_columns(samples: DenseSamples, columns: NDArray[np.intp]) -> Iterator[De
         parts = {name: array[start:start + rows] for name in ("X", "codes", "counts", "weights", "offset")
                  if (array := getattr(samples, name)) is not None}
         yield samples.replace(**parts).of_features(columns)
-
-
-def _second_moments(samples: DenseSamples) -> Array:
-    """Return the mean square of each column in standardised units, weighted by mass."""
-    mass, total = samples.mass(), np.zeros(samples.n_features)
-    for start, stop in row_blocks(samples.n_samples, samples.n_features):
-        rows = (samples.X[start:stop].astype(np.float64) - samples.shift) * samples.scale
-        total += np.ones(len(rows)) @ (rows * rows) if mass is None else mass[start:stop] @ (rows * rows)
-    return total / samples.total_mass()
 
 
 def _message(certificate: Certificate, tol: float, unique: bool, stopper: _Stopper) -> str:

@@ -214,12 +214,12 @@ def regularization_path(X: ArrayLike, y: ArrayLike, *, penalties: ArrayLike | No
     success = np.array([point.success for point in points])
     if not success.all():
         first = int(np.argmin(success))
-        warnings.warn(f"{int((~success).sum())} of {len(points)} fits of the path were not certified, first at the penalty "
-                      f"{given[first]:g}: {points[first].message}", ConvergenceWarning,
+        warnings.warn(f"{int((~success).sum())} of {len(points)} fits of the path were not certified, first at the "
+                      f"penalty {given[first]:g}: {points[first].message}", ConvergenceWarning,
                       stacklevel=outside_stacklevel())
     return RegularizationPath(
         penalties=given, l1_ratio=float(l1_ratio),
-        penalty_factor=np.broadcast_to(factors, samples.params_shape[:1] + (d,)).copy(), coef=params[:, :, :d],
+        penalty_factor=np.broadcast_to(factors, (samples.n_classes, d)).copy(), coef=params[:, :, :d],
         intercept=params[:, :, d] if samples.fit_intercept else None,
         log_likelihood=np.array([point.log_likelihood for point in points]),
         penalized_log_likelihood=np.array([point.penalized_log_likelihood for point in points]),
@@ -246,8 +246,7 @@ def _null_model(data: LassoData, factors: Array, tol: float, max_iter: int) -> t
 
     KKT: at 0, |dL/dw_ki| <= penalty * factor_ki.
     """
-    scale, d = data.samples.scale, data.samples.n_features
-    assert scale is not None
+    scale, d = data.scale, data.samples.n_features
     # in standardised units |x| <= 1, so no gradient exceeds the total mass
     enough = np.minimum(4.0 * data.total_mass / scale, 1e300)
     null = Lasso(data, np.where(factors > 0, enough, 0.0), np.zeros(d))

@@ -48,7 +48,7 @@ def plot_path(path: RegularizationPath, axes: Sequence[Any] | None, n_labels: in
     reach = np.abs(drawn).max(axis=(0, 1))
     named = [int(i) for i in np.argsort(-reach, kind="stable")[:min(n_labels, len(_COLOURS) * len(_STYLES))]
              if reach[i] > 0]
-    handles = []
+    handles: list[Any] = []
     for k, panel in enumerate(panels):
         panel.axhline(0.0, color=_INK, linewidth=0.8)
         for i in (i for i in range(d) if i not in named):

@@ -1,0 +1,164 @@
+"""Ridge penalties of each feature and of each coefficient: the maximum over free rows, its certificate and covariance.
+
+It stands on csoftmax.objective, csoftmax.metric and tests/reference.py.
+"""
+
+import numpy as np
+import pytest
+import reference
+
+import csoftmax as cs
+from csoftmax.certificate import certify
+from csoftmax.metric import MetricCoordinates
+
+
+def random_problem(n=150, d=4, n_classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d))
+    logits = X @ rng.standard_normal((d, n_classes)) + rng.standard_normal(n_classes)
+    return X, (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+
+
+def random_penalty(n_classes=3, d=4, seed=0):
+    penalty = np.random.default_rng(seed).uniform(0.1, 5.0, (n_classes, d))
+    penalty[0, 0] = penalty[0, 1] = penalty[1, 1] = 0.0  # one class free, and all but one
+    return penalty
+
+
+def test_a_number_a_row_and_a_table_of_one_penalty_are_the_same_fit():
+    X, y = random_problem()
+    fits = [cs.fit(X, y, l2=l2) for l2 in (1.5, np.full(4, 1.5), np.full((3, 4), 1.5), [[1.5] * 4] * 3)]
+    for other in fits[1:]:
+        np.testing.assert_array_equal(other.params, fits[0].params)
+        np.testing.assert_array_equal(other.bse, fits[0].bse)
+        assert other.aic == pytest.approx(fits[0].aic, rel=1e-14, abs=0)
+    losses = [cs.SoftmaxObjective(X, y, l2=l2).loss(np.arange(15.0)) for l2 in (1.5, np.full((3, 4), 1.5))]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("solver", ["trust-exact", "L-BFGS-B"])
+def test_the_gradient_over_all_rows_is_zero_where_classes_differ_in_their_penalty(n_classes, fit_intercept, solver):
+    X, y = random_problem(n_classes=n_classes)
+    units = np.array([1e3, 1.0, 1e-4, 1.0])
+    l2 = random_penalty(n_classes) * units**2
+    result = cs.fit(X * units, y, l2=l2, fit_intercept=fit_intercept, solver=solver)
+    assert result.success
+    gradient = reference.gradient(X * units, y, result.params, fit_intercept)[:, :4] - l2 * result.coef
+    assert np.abs(gradient / units).max() < 1e-10
+    # the common part has mean 0 weighted by the penalties
+    np.testing.assert_allclose(np.sum(l2 * result.coef, axis=0) / units, 0, atol=1e-11)
+    if fit_intercept:
+        assert abs(result.intercept.sum()) < 1e-10
+
+
+def test_a_penalty_on_one_class_alone_makes_it_the_reference_of_that_feature():
+    X, y = random_problem()
+    l2 = np.zeros((3, 4))
+    l2[1] = 2.0
+    result, plain = cs.fit(X, y, l2=l2), cs.fit(X, y)
+    assert result.success
+    np.testing.assert_allclose(result.coef[1], 0, atol=1e-15)
+    np.testing.assert_allclose(result.coef, plain.coef - plain.coef[1], rtol=1e-9, atol=1e-12)
+    assert result.log_likelihood == pytest.approx(plain.log_likelihood, rel=1e-13, abs=0)
+
+
+def test_objective_gradient_hessian_and_product_agree_with_differences():
+    X, y = random_problem()
+    objective = cs.SoftmaxObjective(X, y, l2=random_penalty())
+    rng = np.random.default_rng(1)
+    theta, v = rng.standard_normal(15), rng.standard_normal(15)
+    h = 1e-5  # h^2 of the third derivative, and eps |loss| / h
+    slope = (objective.loss(theta + h * v) - objective.loss(theta - h * v)) / (2 * h)
+    assert slope == pytest.approx(objective.loss_gradient(theta) @ v, rel=1e-8)
+    bend = (objective.loss_gradient(theta + h * v) - objective.loss_gradient(theta - h * v)) / (2 * h)
+    np.testing.assert_allclose(objective.loss_hessian_product(theta, v), bend, rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(objective.loss_hessian(theta) @ v, objective.loss_hessian_product(theta, v), rtol=1e-11,
+                               atol=1e-11)
+
+
+def test_metric_coordinates_have_the_penalty_profiled_over_the_common_part():
+    X, y = random_problem()
+    objective = cs.SoftmaxObjective(X * [1, 1e3, 1e-3, 1] + [0, 5, 0, 100], y, l2=random_penalty())
+    coordinates = MetricCoordinates(objective)
+    u = np.random.default_rng(5).standard_normal(coordinates.n_coordinates)
+    value, gradient = coordinates.loss_and_gradient(u)
+    assert value * len(y) == pytest.approx(objective.loss(coordinates.params(u).ravel()), rel=1e-12, abs=0)
+    hessian, h = coordinates.hessian(u), 1e-5
+    for i, e in enumerate(np.eye(len(u))):
+        slope = (coordinates.loss_and_gradient(u + h * e)[0] - coordinates.loss_and_gradient(u - h * e)[0]) / (2 * h)
+        assert abs(slope - gradient[i]) < 1e-9
+        np.testing.assert_allclose(hessian @ e, coordinates.hessian_product(u, e), rtol=1e-10, atol=1e-13)
+    values = np.linalg.eigvalsh(hessian)
+    assert 0 < values[0] and values[-1] <= 1 + 1e-12, "the metric bounds the Hessian"
+    np.testing.assert_allclose(coordinates.coordinates(coordinates.params(u)), u, rtol=1e-8, atol=1e-10)
+
+
+def test_the_bound_on_the_gap_holds_where_classes_differ_in_their_penalty():
+    X, y = random_problem()
+    l2 = random_penalty()
+    coordinates = MetricCoordinates(cs.SoftmaxObjective(X, y, l2=l2))
+    result = cs.fit(X, y, l2=l2)
+    rng, proved = np.random.default_rng(1), 0
+    best = coordinates.coordinates(result.params)
+    for size in 10.0 ** np.arange(-6, 0):
+        params = coordinates.params(best + size * rng.standard_normal(len(best)))
+        value = reference.log_likelihood(X, y, params) - np.sum(l2 * params[:, :4].astype(np.longdouble) ** 2) / 2
+        certificate = certify(coordinates, params, 1e-8)
+        if not np.isnan(certificate.gap_bound):
+            proved += 1
+            gap, rounding = float(result.penalized_log_likelihood - value), 1e-15 * abs(float(value))
+            # 0.68 lambda^2 against a gap of about lambda^2 / 2
+            assert gap <= certificate.gap_bound + rounding and certificate.gap_bound <= 1.6 * gap + 2 * rounding
+    assert proved >= 2
+
+
+def test_covariance_and_degrees_of_freedom_are_those_of_the_penalised_information():
+    X, y = random_problem()
+    l2 = random_penalty() + 0.1
+    result = cs.fit(X, y, l2=l2, reference=2)
+    full = -cs.hessian(X, y, result.coef, result.intercept)
+    ridge = np.diag(np.column_stack([l2, np.zeros(3)]).ravel())
+    inverse = np.linalg.pinv(full + ridge, hermitian=True)
+    contrast = np.kron(np.array([[1.0, 0, -1], [0, 1, -1]]), np.eye(5))
+    np.testing.assert_allclose(result.cov_params(), contrast @ inverse @ contrast.T, rtol=1e-9, atol=1e-12)
+    assert result.effective_df == pytest.approx(np.trace(full @ inverse), rel=1e-10, abs=0)
+    # symmetric: of the rows shown, those of least penalty
+    shown = np.eye(15).reshape(3, 5, 3, 5)
+    shown[:, range(4), :, range(4)] -= (l2 / l2.sum(axis=0)).T[:, np.newaxis, :]
+    shown[:, 4, :, 4] -= 1 / 3
+    shown = shown.reshape(15, 15)
+    np.testing.assert_allclose(cs.fit(X, y, l2=l2).cov_params(), shown @ inverse @ shown.T, rtol=1e-9, atol=1e-12)
+
+
+def test_collinear_columns_without_a_penalty_beside_one_with():
+    X, y = random_problem()
+    plain = cs.fit(X, y, l2=[2.0, 0.0, 0.0, 0.0])
+    twice = cs.fit(np.column_stack([X, X[:, 1], X[:, 0]]), y, l2=[4.0, 0.0, 0.0, 0.0, 0.0, 4.0])
+    assert plain.success and twice.success
+    np.testing.assert_allclose(twice.coef[:, 0], plain.coef[:, 0] / 2, rtol=1e-9)
+    np.testing.assert_allclose(twice.coef[:, 1] + twice.coef[:, 4], plain.coef[:, 1], rtol=1e-9)
+    assert twice.log_likelihood == pytest.approx(plain.log_likelihood, rel=1e-12, abs=0)
+    assert np.isnan(twice.bse[:, [1, 4]]).all() and np.isfinite(twice.bse[:, [0, 2, 3, 5, 6]]).all()
+
+
+def test_separation_is_found_along_features_without_a_penalty():
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    X = np.column_stack([rng.standard_normal(60), y * 2.0 - rng.uniform(size=60)])
+    with pytest.warns(cs.SeparationWarning, match="along x2, so"):
+        assert not cs.fit(X, y, l2=[1.0, 0.0]).success
+    assert cs.fit(X, y, l2=[0.0, 1.0]).success
+
+
+def test_penalties_are_kept_in_json_and_shown(tmp_path):
+    X, y = random_problem()
+    for l2, shown in ((random_penalty(), "0 to "), (np.array([1.0, 2.0, 0.0, 3.0]), "0 to 3"), (2.5, "2.5")):
+        result = cs.fit(X, y, l2=l2)
+        result.to_json(tmp_path / "model.json")
+        other = cs.from_json(tmp_path / "model.json")
+        np.testing.assert_array_equal(other.l2, l2)
+        assert np.shape(other.l2) == np.shape(l2) and other.effective_df == result.effective_df
+        assert other.cov_type == "penalized"
+        assert f" {shown}" in next(line for line in str(other.summary()).splitlines() if "l2 penalty" in line)
