@@ -37,12 +37,14 @@ Mask = NDArray[np.bool_]
 # Free parameters up to which the Newton step is by a formed Hessian; beyond that by conjugate gradients.
 _DENSE_LIMIT = 2000
 _MAX_NEWTON = 50
+# Iterations of L-BFGS-B after which Newton steps are tried, however far it is.
+_STAGE = 100
 # Steps on one quadratic model.
 _MAX_INNER = 50
 # Mean scaled gradient beyond l1 at which a coefficient leaves 0: some roundings of sums of terms of size 1.
 _ENTER = 1e-13
 # Reciprocal condition number of the Hessian, of the free parameters, at which it counts as singular.
-_SINGULAR = 1e-13
+_SINGULAR = 1e-14
 _EPS = float(np.finfo(float).eps)
 # Entries of X gathered at a time where few columns are active: 32 MB.
 _GATHERED = 1 << 22
@@ -237,8 +239,7 @@ class Lasso:
         rows = self.unit * z
         residual = mass * np.abs(self.subgradient(z)) / self.unit
         l1, l2 = mass * self.l1 / self.unit, mass * self.l2 / self.unit / self.unit
-        unpenalized: Mask = self.movable & (l1 + l2 == 0)
-        if unpenalized[:, :d].any():
+        if (self.movable[:, :d] & ((l1 + l2)[:, :d] == 0)).any():
             return float("nan")
         total = mass * self.value(z)
         by_l1, by_l2 = l1 > 0, (l1 == 0) & (l2 > 0)
@@ -309,36 +310,44 @@ class _NewtonSteps:
         return bool(np.isinf(self.condition))
 
     def _factor(self, active: Mask) -> tuple[Any, float]:
-        """Return a Cholesky factor of the active part, or a root of its pseudo-inverse, and the condition number."""
+        """Return a Cholesky factor of the active part, damped where it is singular, and the condition number."""
         if self._last is None or not np.array_equal(self._last[0], active):
             part = self._hessian if active.all() else self._hessian[np.ix_(active, active)]
-            factor, condition = None, 1.0 if not len(part) else np.inf
-            if len(part):
+            factor, condition = None, 1.0
+            damping = 0.0
+            while len(part) and factor is None:
                 try:
                     factor = linalg.cho_factor(part, check_finite=False)
                     reciprocal = float(linalg.lapack.dpocon(factor[0], np.abs(part).sum(axis=0).max())[0])
-                    condition = 1.0 / reciprocal if reciprocal > _SINGULAR else np.inf
+                    condition = 1.0 / reciprocal if reciprocal > _SINGULAR and not damping else np.inf
                 except linalg.LinAlgError:
-                    pass
-                if np.isinf(condition):
-                    values, vectors = linalg.eigh(part)
-                    keep = values > 1e-12 * values[-1]
-                    factor = vectors[:, keep] / np.sqrt(values[keep])
+                    reciprocal = 0.0
+                if reciprocal <= _SINGULAR and damping < 1.0:
+                    # along flat directions, where l1 alone decides, a damped step goes far and ends at zeros
+                    factor, damping = None, 100.0 * damping or 1e-10
+                    part = part + damping * np.diag(np.maximum(part.diagonal(), 1e-10))
             self._last = active, factor, condition
         return self._last[1:]
 
     def solve(self, right: Array, active: Mask | None = None) -> Array:
         """Return H^-1 right over the active of the free parameters (all by default).
 
-        Of least norm where H is singular; nan where conjugate gradients do not find it.
+        nan where conjugate gradients do not find it.
         """
         if not len(right):
             return right
         if not self.formed:
             answer, failed = cg(self._operator, right, rtol=1e-6, maxiter=500)
             return np.full_like(answer, np.nan) if failed else answer
-        factor, condition = self._factor(np.ones(self.size, dtype=bool) if active is None else active)
-        return factor @ (factor.T @ right) if np.isinf(condition) else linalg.cho_solve(factor, right)
+        factor = self._factor(np.ones(self.size, dtype=bool) if active is None else active)[0]
+        return linalg.cho_solve(factor, right, check_finite=False)
+
+    def flat_range(self) -> float:
+        """The largest range of any row's logits along a direction of unit length in which a singular H is flattest."""
+        direction = np.zeros(self.free.shape)
+        direction[self.free] = self.solve(self.solve(np.random.default_rng(0).standard_normal(self.size)))
+        direction *= self.lasso.unit / linalg.norm(direction)
+        return self.lasso.data.samples.row_maximum("logit_range", direction)
 
     def step(self, z: Array, gradient: Array) -> Array:
         """Return s that about minimises gradient's + s'Hs / 2 + sum l1 |z + s|, over the free parameters.
@@ -415,9 +424,9 @@ def maximize_lasso(lasso: Lasso, *, tol: float, max_iter: int, init: Array | Non
         z, answer = _lbfgsb(lasso, z, max(enough, 0.1 * tol), stopper)
         if not stopper.ended:
             z, certificate, unique = _polish(lasso, z, tol)
-        if enough <= 0.1 * tol:
+        if enough <= 0.1 * tol and answer.nit < _STAGE:
             break
-        enough *= 0.03
+        enough = max(0.03 * enough, 0.1 * tol)
     if stopper.ended:
         z, certificate, unique = _polish(lasso, z, tol, may_step=False)
     penalized = -lasso.value(z) * data.total_mass
@@ -476,7 +485,9 @@ def _polish(lasso: Lasso, z: Array, tol: float, *, enter: bool = True,
     newton_range = lasso.data.samples.row_maximum("logit_range", lasso.unit * step)
     decrement = float(np.sqrt(max(-float(np.sum(residual * step)), 0.0) * lasso.data.total_mass))
     d = lasso.data.samples.n_features
-    undetermined = newton.singular and bool((free & (lasso.l1 == 0) & (lasso.l2 == 0))[:, :d].any())
+    # Without any penalty a flat direction is collinear columns, along which no logit moves, or there is no maximum.
+    unpenalized: Mask = free & (lasso.l1 == 0) & (lasso.l2 == 0)
+    undetermined = bool(unpenalized[:, :d].any()) and newton.singular and newton.flat_range() > 1e-4
     holds = norm <= tol and newton_range <= CERTIFIED_RANGE and not undetermined
     # a minimiser is unique where the Hessian is regular on all that reach |gradient| = l1 (Tibshirani 2013)
     reached = free | (lasso.movable & (np.abs(lasso.smooth(z)[1]) >= lasso.l1 * (1.0 - 1e-9)))
@@ -532,7 +543,8 @@ class _Stopper:
 
 
 def _lbfgsb(lasso: Lasso, z: Array, enough: float, stopper: _Stopper) -> tuple[Array, OptimizeResult]:
-    """Minimise over z = z+ - z- until the projected gradient's norm is `enough`."""
+    """Minimise over z = z+ - z- until the projected gradient's norm is `enough`, or for _STAGE iterations."""
+    last = stopper.n_iter + _STAGE
     split = (lasso.l1 > 0) & lasso.movable
     other = ~split & lasso.movable
     n_split, l1 = int(split.sum()), lasso.l1[split]
@@ -556,7 +568,7 @@ def _lbfgsb(lasso: Lasso, z: Array, enough: float, stopper: _Stopper) -> tuple[A
         projected[:2 * n_split] = np.minimum(x[:2 * n_split], slope[:2 * n_split])
         norm = float(linalg.norm(projected))
         stopper(joined(x), norm)
-        if norm <= enough or stopper.ended:
+        if norm <= enough or stopper.n_iter >= last or stopper.ended:
             raise StopIteration
 
     start = np.concatenate([np.maximum(z[split], 0.0), np.maximum(-z[split], 0.0), z[other]])
@@ -594,4 +606,4 @@ def _message(certificate: Certificate, tol: float, unique: bool, stopper: _Stopp
         return f"stopped by the callback after {stopper.n_iter} iterations: {figures}"
     if stopper.ended:
         return f"stopped at max_iter={stopper.max_iter} iterations: {figures}; raise max_iter"
-    return f"not converged after {stopper.n_iter} iterations: {figures}; try l1 > 0 or l2 > 0 for every feature"
+    return f"not converged after {stopper.n_iter} iterations: {figures}; try a larger penalty, on every feature"

@@ -343,3 +343,20 @@ def test_newton_steps_by_conjugate_gradients_reach_the_same_maximum(monkeypatch)
     result = cs.fit(X, y, l1=1.0)
     assert result.success and np.isnan(result.certificate.condition_number)
     np.testing.assert_allclose(result.params, expected.params, atol=1e-9)
+
+
+def test_collinear_columns_without_a_penalty_are_certified():
+    X, y = random_problem()
+    plain = cs.fit(X, y, l1=[0.0, 2.0, 2.0, 2.0, 2.0, 2.0])
+    twice = cs.fit(np.column_stack([X, X[:, 0]]), y, l1=[0.0, 2.0, 2.0, 2.0, 2.0, 2.0, 0.0])
+    assert twice.success and "not unique" in twice.message
+    np.testing.assert_allclose(twice.predict_proba(np.column_stack([X, X[:, 0]])), plain.predict_proba(X), rtol=1e-9)
+
+
+def test_many_more_features_than_samples_and_a_weak_penalty_reach_the_maximum():
+    # at first far more coefficients than samples are free: their Hessian is singular
+    X, y = random_problem(25, 60, 3, seed=3)
+    result = cs.fit(X, y, l1=1e-3)
+    assert result.success
+    assert_kkt(result, X, y, 1e-3)
+    assert np.count_nonzero(result.coef) <= 25 * 2
