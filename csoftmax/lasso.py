@@ -178,8 +178,7 @@ class Lasso:
     def hessian(self, z: Array, free: Mask) -> Array:
         """Return the mean loss's Hessian by the free parameters (all others are 0), in their order in z."""
         samples = self.data.samples
-        kept = free.any(axis=0)
-        columns = np.flatnonzero(kept[:samples.n_features])
+        columns = np.flatnonzero(free[:, :samples.n_features].any(axis=0))
         narrow = np.append(columns, [samples.n_features] * samples.fit_intercept).astype(np.intp)
         params = np.ascontiguousarray((self.unit * z)[:, narrow])
         size = params.size
@@ -316,15 +315,16 @@ class _NewtonSteps:
             factor, condition = None, 1.0
             damping = 0.0
             while len(part) and factor is None:
-                try:
-                    factor = linalg.cho_factor(part, check_finite=False)
-                    reciprocal = float(linalg.lapack.dpocon(factor[0], np.abs(part).sum(axis=0).max())[0])
-                    condition = 1.0 / reciprocal if reciprocal > _SINGULAR and not damping else np.inf
-                except linalg.LinAlgError:
-                    reciprocal = 0.0
-                if reciprocal <= _SINGULAR and damping < 1.0:
+                # LAPACK itself: scipy's wrappers cost more than the work on small problems
+                root, failed = linalg.lapack.dpotrf(part)
+                reciprocal = 0.0
+                if not failed:
+                    reciprocal = float(linalg.lapack.dpocon(root, np.abs(part).sum(axis=0).max())[0])
+                if reciprocal > _SINGULAR or damping >= 1.0:
+                    factor, condition = root, 1.0 / reciprocal if not damping else np.inf
+                else:
                     # along flat directions, where l1 alone decides, a damped step goes far and ends at zeros
-                    factor, damping = None, 100.0 * damping or 1e-10
+                    damping = 100.0 * damping or 1e-10
                     part = part + damping * np.diag(np.maximum(part.diagonal(), 1e-10))
             self._last = active, factor, condition
         return self._last[1:]
@@ -340,7 +340,7 @@ class _NewtonSteps:
             answer, failed = cg(self._operator, right, rtol=1e-6, maxiter=500)
             return np.full_like(answer, np.nan) if failed else answer
         factor = self._factor(np.ones(self.size, dtype=bool) if active is None else active)[0]
-        return linalg.cho_solve(factor, right, check_finite=False)
+        return linalg.lapack.dpotrs(factor, right)[0]
 
     def flat_range(self) -> float:
         """The largest range of any row's logits along a direction of unit length in which a singular H is flattest."""
@@ -362,7 +362,7 @@ class _NewtonSteps:
             residual = _least_subgradient(point, slope, l1)
             norm = float(linalg.norm(residual))
             first = min(first, norm)
-            if (norm <= 1e-3 * first and point is not start) or norm == 0.0:
+            if (norm <= 1e-3 * first and point is not start) or norm <= 1e-16 * np.sqrt(len(start)):
                 break
             active = (point != 0) | (residual != 0) | (l1 == 0)
             move = np.zeros_like(point)
