@@ -203,6 +203,9 @@ def test_the_bound_on_the_gap_is_proved_at_points_far_and_near():
             params = result.params + size * rng.standard_normal(result.params.shape)
             gap = result.penalized_log_likelihood - objective(X, y, params, l1, l2, intercept)
             assert gap <= lasso.gap_bound(data.standardized_params(params) / lasso.unit)
+        nothing = np.zeros(result.params.shape)
+        gap = result.penalized_log_likelihood - objective(X, y, nothing, l1, l2, intercept)
+        assert gap <= lasso.gap_bound(nothing)
     # nothing is proved where a coefficient has no penalty
     assert np.isnan(cs.fit(X, y, l1=[1.0, 0.0, 1.0, 1.0]).certificate.gap_bound)
 
@@ -214,6 +217,10 @@ def test_duplicated_columns_are_said_to_have_no_unique_coefficients():
     assert twice.success and "coefficients are not unique" in twice.message and "not unique" not in plain.message
     assert twice.penalized_log_likelihood == pytest.approx(plain.penalized_log_likelihood, rel=1e-13, abs=0)
     np.testing.assert_allclose(twice.coef[:, :6] + twice.coef[:, 6:], plain.coef, atol=1e-9)
+    # also where only one of the two is not 0
+    started = np.column_stack([plain.coef, np.zeros((3, 6)), plain.intercept])
+    one = cs.fit(np.column_stack([X, X]), y, l1=3.0, init=started)
+    assert one.success and not one.coef[:, 6:].any() and "coefficients are not unique" in one.message
     shared = cs.fit(np.column_stack([X, X]), y, l1=3.0, l2=0.1)
     assert shared.success and "not unique" not in shared.message
     np.testing.assert_allclose(shared.coef[:, :6], shared.coef[:, 6:], atol=1e-10)
