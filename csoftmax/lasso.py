@@ -279,7 +279,8 @@ class _NewtonSteps:
     def __init__(self, lasso: Lasso, z: Array, free: Mask) -> None:
         self.lasso, self.free = lasso, free
         self.size = int(free.sum())
-        self.formed = self.size <= _DENSE_LIMIT
+        # it is formed of all classes of the columns that have a free one
+        self.formed = self.size <= _DENSE_LIMIT and len(free) * int(free.any(axis=0).sum()) <= 2 * _DENSE_LIMIT
         gauges = list(lasso.gauges(free))
         self._last: tuple[Mask, Any, float] | None = None
         if self.formed:
