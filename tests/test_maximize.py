@@ -12,8 +12,8 @@ import references_io
 from scipy import optimize
 
 import csoftmax as cs
-from csoftmax.certificate import certify
 from csoftmax import maximize as maximize_module
+from csoftmax.certificate import certify
 from csoftmax.maximize import SOLVERS, choose_solver, maximize
 from csoftmax.metric import MetricCoordinates
 
