@@ -50,8 +50,8 @@ class Certificate:
         A bound on the penalised log-likelihood still to gain; nan where it is not proved (see Notes), as where the
         Hessian is too large to be formed.
     condition_number : float
-        Of the Hessian in the metric's coordinates, scaled to unit diagonal, LAPACK's estimate in the 1-norm; an estimate
-        of 1 / smallest eigenvalue where the Hessian was not formed.
+        Of the Hessian in the metric's coordinates, scaled to unit diagonal: LAPACK's estimate in the 1-norm. Where the
+        Hessian was not formed, an estimate of 1 / its smallest eigenvalue.
     holds : bool
         newton_range <= 1e-6 and gradient_norm <= tol.
 

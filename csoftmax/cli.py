@@ -175,6 +175,7 @@ def _make_parser() -> _Parser:
     shown.add_argument("--reference", metavar="LABEL", help="the class shown as 0 (default: the first one)")
     shown.add_argument("--symmetric", action="store_true", help="show a row for every class; the rows sum to 0")
     fit.add_argument("--l2", type=_penalty, metavar="X", help="penalty X/2 * sum of squared coefficients (default 0)")
+    fit.add_argument("--bias-reduction", choices=("firth",), help="Firth's: finite where samples are separated")
     fit.add_argument("--weights", metavar="COLUMN", help="column of frequency weights: weight 2 is the row twice")
     fit.add_argument(
         "--missing",
@@ -226,6 +227,7 @@ def _make_parser() -> _Parser:
 # what the package's messages call by Python's names, as this command line calls it
 _OPTION_NAMES = {"missing='drop'": "--missing drop", "sample_weight names": "--weights names",
                  "max_iter=": "--max-iter ", "raise max_iter": "raise --max-iter", "(l2 > 0)": "(--l2 1)",
+                 "bias_reduction='firth'": "--bias-reduction firth", "bias_reduction=None": "no --bias-reduction",
                  "or l2 > 0": "or --l2 1"}
 
 
@@ -369,7 +371,7 @@ def _fit(args: argparse.Namespace) -> int:
     from csoftmax import formula as faces
 
     options = {"l2": args.l2, "solver": args.solver, "tol": args.tol, "max_iter": args.max_iter}
-    options |= {"n_threads": args.threads}
+    options |= {"n_threads": args.threads, "bias_reduction": args.bias_reduction}
     options = {name: value for name, value in options.items() if value is not None}
     progress = _Progress.if_terminal()
     if progress is not None:

@@ -1,6 +1,7 @@
 """fit(): samples, objective and maximiser make a result.
 
-`formula` and the command line stand on it. It stands on `maximize`, `separation`, `inference` and `result`.
+`formula` and the command line stand on it. It stands on `maximize`, `bias_reduction`, `separation`, `inference`
+and `result`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from csoftmax import bias_reduction as firth
 from csoftmax._threads import check_n_threads
 from csoftmax.encoding import EncodedData, encode, outside_stacklevel
 from csoftmax.inference import null_log_likelihood
@@ -42,7 +44,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     """Fit a softmax regression by (penalised) maximum likelihood.
 
     Maximises L(theta) - 1/2 sum_ki l2_ki w_ki^2 - sum_ki l1_ki |w_ki|, L a sum over samples; the intercepts are not
-    penalised.
+    penalised. With `bias_reduction="firth"` it maximises L(theta) + 1/2 log det I(theta), I the information.
 
     Parameters
     ----------
@@ -64,8 +66,15 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         Weight 2 is the row twice, in every number.
     offset : array-like of shape (n_samples, n_classes), optional
         Added to the logits, columns in the order of the result's `classes`.
-    bias_reduction : None
-        Nothing else in this version.
+    bias_reduction : {"firth"}, optional
+        Estimates with a bias of order 1 / n^2 rather than 1 / n, finite also where the samples are separated: Firth's
+        (1993, doi:10.1093/biomet/80.1.27), for more than two classes those of Kosmidis & Firth (2011,
+        doi:10.1093/biomet/asr026). The penalty is Jeffreys' prior: neither units nor the reference matter to it.
+        `log_likelihood`, AIC, BIC, pseudo R-squared and standard errors (from the information) are those of L at the
+        estimate, and `null_log_likelihood` is the intercepts' maximum of L. `penalized_log_likelihood` is
+        L + 1/2 log det I, I on the coefficients of all classes but one in the units of X; with collinear columns the
+        product of I's positive eigenvalues. The certificate proves a stationary point, no lower than the start: the
+        penalised log-likelihood need not be concave. Not together with l1 or l2; `solver` is "auto" or "trust-exact".
     init : array-like of shape (n_classes, n_features + 1), or SoftmaxResult, optional
         Where to start: rows [w_k, b_k].
     solver : {"auto", "trust-exact", "Newton-CG", "trust-ncg", "trust-krylov", "L-BFGS-B"}
@@ -122,6 +131,12 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     >>> sparse = cs.fit(penguins[["flipper_length_mm", "body_mass_g"]], penguins["species"], l1=[20.0, 1.0])
     >>> sparse.coef.round(4).tolist()
     [[-0.1571, 0.0], [0.0, -0.0012], [0.2769, 0.0034]]
+
+    Separated samples have no maximum, and yet a bias-reduced estimate:
+
+    >>> result = cs.fit([[0.0], [1.0], [2.0], [3.0]], ["a", "a", "b", "b"], reference="a", bias_reduction="firth")
+    >>> result.success, result.coef.round(4).tolist()
+    (True, [[0.0], [1.3099]])
     """
     ridge, sparse = check_penalty("l2", l2), check_penalty("l1", l1)
     if np.any(np.asarray(sparse) > 0) and solver not in ("auto", "L-BFGS-B"):
@@ -129,7 +144,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         raise ValueError(f"solver is {solver!r} with l1 > 0; 'auto' or 'L-BFGS-B' is wanted: the other methods know no "
                          f"bounds")
     if bias_reduction is not None:
-        raise ValueError(f"bias_reduction is {bias_reduction!r}; only None is supported by this version")
+        _check_bias_reduction(bias_reduction, ridge, sparse, solver)
     if weight_type != "frequency":
         raise ValueError(f"weight_type is {weight_type!r}; only 'frequency' is supported by this version")
     check_solver(solver)
@@ -150,15 +165,18 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
                              named_features=hasattr(X, "columns"), reference=reference, l2=ridge, l1=sparse,
                              response_name=_response_name(y))
     coordinates = MetricCoordinates(SoftmaxObjective.from_samples(samples, l2_by_coef))
-    maximum = maximize(coordinates, solver=solver, tol=tol, max_iter=int(max_iter), init=start, callback=callback)
+    if bias_reduction is None:
+        maximum = maximize(coordinates, solver=solver, tol=tol, max_iter=int(max_iter), init=start, callback=callback)
+    else:
+        maximum = firth.maximize_penalized(coordinates, tol=tol, max_iter=int(max_iter), init=start, callback=callback)
     message, separated = maximum.message, False
-    if not maximum.success and not l2_by_coef.all() and maximum.ended_by_itself:
+    if not maximum.success and not l2_by_coef.all() and bias_reduction is None and maximum.ended_by_itself:
         free = unpenalized_features(l2_by_coef, samples)
         separation = find_separation(coordinates.objective.samples.of_features(free))
         text = separation.describe(data.classes, [data.feature_names[i] for i in free])
         separated = separation.kind in ("complete", "quasi")
         if separated:
-            message = f"{text}; a penalty (l2 > 0) makes the maximum exist"
+            message = f"{text}; a penalty (l2 > 0) or bias_reduction='firth' makes the maximum exist"
         elif separation.kind == "undecided":
             message = f"{message}; {text}"
         elif not np.isnan(maximum.certificate.newton_range):
@@ -173,7 +191,8 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         success=maximum.success, message=message, n_iter=maximum.n_iter, certificate=maximum.certificate,
         log_likelihood=maximum.log_likelihood, penalized_log_likelihood=maximum.penalized_log_likelihood,
         null_log_likelihood=null_log_likelihood(samples), nobs=coordinates.total_mass,
-        n_params=(samples.n_classes - 1) * coordinates.rank, l2=ridge, response_name=_response_name(y),
+        n_params=(samples.n_classes - 1) * coordinates.rank, l2=ridge, bias_reduction=bias_reduction,
+        response_name=_response_name(y),
         separated=separated, estimable=coordinates.estimable.tolist(), n_coordinates=coordinates.n_coordinates,
         coordinates=coordinates, u=maximum.u, optimize_result=maximum.optimize_result)
     if not keep_data:
@@ -209,6 +228,14 @@ def _finish_lasso(lasso: Lasso, maximum: LassoMaximum, free: NDArray[np.intp], d
         warnings.warn(message, SeparationWarning if separated else ConvergenceWarning,
                       stacklevel=outside_stacklevel())
     return result
+def _check_bias_reduction(bias_reduction: Any, l2: float | Array, l1: float | Array, solver: str) -> None:
+    if bias_reduction != "firth":
+        raise ValueError(f"bias_reduction is {bias_reduction!r}; None or 'firth' is wanted")
+    for name, penalty in (("l2", l2), ("l1", l1)):
+        if np.any(np.asarray(penalty) > 0):
+            raise ValueError(f"{name} is {penalty} beside bias_reduction='firth', a penalty itself; {name}=0, or "
+                             f"bias_reduction=None, is wanted")
+    firth.check_solver(solver)
 
 
 def _find_reference(reference: Any, classes: NDArray[Any]) -> Any:

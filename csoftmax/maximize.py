@@ -36,7 +36,7 @@ DEFAULT_TOL = 1e-8
 DEFAULT_MAX_ITER = 1000
 
 # A gradient along a left-out direction of collinear columns that is more than rounding of exactly collinear ones.
-_HIDDEN_GRADIENT = 1e-12
+HIDDEN_GRADIENT = 1e-12
 # Iterations without progress after which a method is left.
 _MAX_IDLE = 5
 # "auto" takes hybr up to so many coordinates and so many multiplications of a gradient, about 0.05 ms of them.
@@ -147,13 +147,13 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
         answer = _minimize(method, loss, u, tol, max_iter, stopper)
     n_iter = stopper.n_iter
     may_step = not stopper.stopped_by_callback and n_iter < max_iter
-    u, mean_loss, certificate = polish(loss, np.asarray(answer.x), tol, form=newton is not None or method in ("hybr", "trust-exact"),
-                                       newton=newton, may_step=may_step,
+    form = newton is not None or method in ("hybr", "trust-exact")
+    u, mean_loss, certificate = polish(loss, np.asarray(answer.x), tol, form=form, newton=newton, may_step=may_step,
                                        patience=PATIENT if coordinates.penalized or exists else 3)
     params = coordinates.params(u)
     penalized = -mean_loss * coordinates.total_mass
     hidden = coordinates.hidden_gradient(u)
-    if certificate.holds and hidden > _HIDDEN_GRADIENT:
+    if certificate.holds and hidden > HIDDEN_GRADIENT:
         certificate = replace(certificate, holds=False)
     return Maximum(u, params, penalized + coordinates.penalty(u), penalized, certificate, n_iter,
                    _message(certificate, tol, n_iter, max_iter, stopper, hidden, coordinates.penalized), answer,
@@ -313,7 +313,7 @@ def _message(certificate: Certificate, tol: float, n_iter: int, max_iter: int, s
         return f"stopped by the callback after {n_iter} iterations: {figures}"
     if n_iter >= max_iter:
         return f"stopped at max_iter={max_iter} iterations: {figures}; raise max_iter"
-    if hidden > _HIDDEN_GRADIENT:
+    if hidden > HIDDEN_GRADIENT:
         return (f"columns of X are so nearly collinear that double precision cannot tell their effects apart, yet the "
                 f"data do (gradient {hidden:.2g} along what was left out): put differences of such columns in their "
                 f"place; {figures}")

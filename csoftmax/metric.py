@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from csoftmax.objective import SoftmaxObjective
-from csoftmax.samples import Array, assemble_pairs
+from csoftmax.samples import Array, assemble_pairs, pair_indices
 
 # A column is collinear with the others where what is left of it, squared and relative, is rounding error of the
 # Gram matrix: eps times a few additions for each column.
@@ -174,10 +174,14 @@ class MetricCoordinates:
         pulled = _helmert_adjoint(product @ self._T) / -self.total_mass
         return (pulled + self._shrink(self._rows(v))).ravel()
 
-    def hessian(self, u: Array) -> Array:
-        """Return the mean loss's Hessian by u, of shape (n_coordinates, n_coordinates)."""
+    def hessian(self, u: Array, mass: Array | None = None) -> Array:
+        """Return the mean loss's Hessian by u, of shape (n_coordinates, n_coordinates).
+
+        `mass`, of shape (n_samples,), takes the place of the rows' own.
+        """
         rows, q = self.n_classes, self._T.shape[1]
-        pairs = np.matmul(np.matmul(self._T.T, self._samples.hessian_pairs(self.standardized_rows(u))), self._T)
+        samples = self._samples if mass is None else self._samples.replace(codes=None, counts=None, weights=mass)
+        pairs = np.matmul(np.matmul(self._T.T, samples.hessian_pairs(self.standardized_rows(u))), self._T)
         blocks = assemble_pairs(pairs, rows).reshape(rows, -1)                                   # (C, C q q)
         half = _helmert_adjoint(blocks).reshape(rows - 1, rows, q * q)
         both = _helmert_adjoint(half.transpose(1, 0, 2).reshape(rows, -1)).reshape(rows - 1, rows - 1, q, q)
@@ -188,6 +192,34 @@ class MetricCoordinates:
         else:
             both += self._penalty_hessian()
         return both.transpose(1, 2, 0, 3).reshape(self.n_coordinates, self.n_coordinates)
+
+    def pulled(self, gradient: Array) -> Array:
+        """Return the gradient by u of what has `gradient`, of shape (n_classes, p), by the standardised rows."""
+        return _helmert_adjoint(gradient @ self._T).ravel()
+
+    def contrast_factors(self, covariance: Array) -> Array:
+        """Return F of shape (n_pairs, q, p): |F_il x~|^2 is the variance of a_i(x~) - a_l(x~), x~ standardised.
+
+        The pairs are the n_classes (n_classes - 1) / 2 of `pair_indices`.
+
+        Parameters
+        ----------
+        covariance : ndarray of shape (n_coordinates, n_coordinates)
+            Of u; positive definite.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If it is not.
+        """
+        # a_i - a_l = sum_b (Q_ib - Q_lb) u_b' T' x~, so the variance is x~' T G T' x~ with G = R R' and F = R' T'
+        first, second = pair_indices(self.n_classes)
+        basis = _helmert(np.eye(self.n_classes - 1))
+        contrasts, blocks = basis[first] - basis[second], covariance.reshape(2 * (self.n_classes - 1, self._T.shape[1]))
+        half = np.tensordot(contrasts, blocks, axes=1).transpose(0, 2, 1, 3)                 # (pairs, b, q, q)
+        covariances = np.matmul(contrasts[:, np.newaxis], half.reshape(*half.shape[:2], -1))
+        roots = np.linalg.cholesky(covariances.reshape(len(first), *self._T.shape[1:], -1))
+        return np.ascontiguousarray(np.matmul(roots.transpose(0, 2, 1), self._T.T))
 
     def logit_range(self, v: Array) -> float:
         """Return the largest range over classes of any row's change of logits along v."""
@@ -222,6 +254,20 @@ class MetricCoordinates:
         if raw.shape[-1] > d:
             raw[..., d] -= raw[..., :d] @ self._shift
         return raw
+
+    @functools.cached_property
+    def log_volume(self) -> float:
+        """log |det du/dtheta| of the rows of all classes but one, in the units of X: any one.
+
+        With collinear columns it is that on the space of the parameters' identified part, the rows of X~.
+        """
+        # theta_i - theta_C = sum_b (Q_ib - Q_Cb) T_raw u_b, and |det (Q_ib - Q_Cb)| = sqrt(C). T_raw is T in the units
+        # of X, beside it an orthonormal basis of what X~ does not see: N with raw(hidden) = N R.
+        rank = self._T.shape[1]
+        unseen: Array = linalg.qr(self._raw(self._hidden.T).T, mode="r")[0]
+        volume = np.linalg.slogdet(np.concatenate([self._T, self._hidden], axis=1))[1] + np.log(self._scale).sum()
+        volume -= np.log(np.abs(unseen.diagonal())).sum()
+        return -float(0.5 * rank * np.log(self.n_classes) + (self.n_classes - 1) * volume)
 
     def coordinates(self, params: Array) -> Array:
         """Return the u nearest to parameters given in the units of X."""

@@ -44,7 +44,7 @@ class SoftmaxResult:
     reference : label or None
         The class whose row is 0; None for the symmetric rows.
     success : bool
-        The certificate holds: this is the maximum.
+        The certificate holds: this is the maximum (with bias reduction: the penalised score is zero here).
     message : str
         Why it is, or what went wrong and what may be done.
     n_iter : int
@@ -53,7 +53,8 @@ class SoftmaxResult:
         What scipy's method returned, in the metric's coordinates; its own `success` is False where it was stopped by
         our rule, and `success` above is what counts.
     log_likelihood, penalized_log_likelihood, null_log_likelihood : float
-        At the estimate; less the penalty; of the intercepts alone (with weights and offset).
+        At the estimate; less the penalty (with bias reduction plus 1/2 log det of the information, see `fit`); of the
+        intercepts alone (with weights and offset).
     nobs : float
         The sum of weight times row total.
     n_params : int
@@ -63,6 +64,7 @@ class SoftmaxResult:
         "observed", or "penalized" with l2 > 0, or "none" with l1 > 0: standard errors are nan.
     l2, l1 : float, or ndarray of shape (n_features,) or (n_classes, n_features)
         As they were given.
+    bias_reduction : {"firth"} or None
     n_missing : int
         Rows that `fit_formula` dropped for missing values.
     design : csoftmax.formula.Design or None
@@ -82,7 +84,8 @@ class SoftmaxResult:
                  named_features: bool, reference: Any, success: bool, message: str, n_iter: int,
                  certificate: Certificate, log_likelihood: float, penalized_log_likelihood: float,
                  null_log_likelihood: float, nobs: float, n_params: int, l2: float | Array, response_name: str,
-                 separated: bool, estimable: list[bool], n_coordinates: int, covariance: Array | None = None,
+                 separated: bool, estimable: list[bool], n_coordinates: int, bias_reduction: str | None = None,
+                 covariance: Array | None = None,
                  coordinates: MetricCoordinates | None = None, u: Array | None = None,
                  optimize_result: OptimizeResult | None = None, l1: float | Array = 0.0,
                  sparse_df: float | None = None) -> None:
@@ -101,6 +104,7 @@ class SoftmaxResult:
         self.n_params = n_params
         self.l2 = l2
         self.l1 = l1
+        self.bias_reduction = bias_reduction
         self.response_name = response_name
         self.optimize_result = optimize_result
         self.cov_type = "none" if np.any(l1) else "penalized" if np.any(l2) else "observed"
@@ -203,7 +207,7 @@ class SoftmaxResult:
 
     @property
     def pseudo_r2(self) -> float:
-        """McFadden's 1 - L / L_null."""
+        """McFadden's 1 - L / L_null, both without a penalty."""
         return 1.0 - self.log_likelihood / self.null_log_likelihood if self.null_log_likelihood else float("nan")
 
     @property
@@ -306,16 +310,19 @@ class SoftmaxResult:
         against = "symmetric (rows sum to 0)" if reference is None else str(self.classes.tolist()[reference])
         if reference is None and (np.any(self.l1) or np.ndim(self.l2) == 2):
             against = "none (all rows)"
+        proved = "Certified maximum" if self.bias_reduction is None else "Certified solution"
         left = [("Dep. variable", self.response_name), ("Reference", against),
                 ("No. observations", f"{self.nobs:.10g}"), ("Df residuals", f"{self.df_resid:.10g}"),
                 ("Df model", f"{self.n_params - (len(self.classes) - 1) * self.fit_intercept}"),
-                ("Iterations", str(self.n_iter)), ("Certified maximum", "yes" if self.success else "NO")]
+                ("Iterations", str(self.n_iter)), (proved, "yes" if self.success else "NO")]
         right = [("Log-likelihood", f"{self.log_likelihood:.3f}"), ("Null log-lik.", f"{self.null_log_likelihood:.3f}"),
                  ("Pseudo R-squ.", f"{self.pseudo_r2:.5f}"), ("AIC", f"{self.aic:.3f}"), ("BIC", f"{self.bic:.3f}"),
                  ("Covariance", self.cov_type)]
         for name, penalty in (("l1 penalty", self.l1), ("l2 penalty", self.l2)):
             if np.any(penalty):
                 right.append((name, _describe_penalty(penalty)))
+        if self.bias_reduction is not None:
+            right.append(("Bias reduction", self.bias_reduction.capitalize()))
         if self.n_missing:
             right.append(("Rows dropped", f"{self.n_missing} (missing)"))
         if self._separated:
@@ -388,6 +395,7 @@ class SoftmaxResult:
             "response_name": self.response_name, "fit_intercept": self.fit_intercept,
             "named_features": self._named_features, "l2": np.asarray(self.l2).tolist(),
             "l1": np.asarray(self.l1).tolist(), "sparse_df": _nan_to_none(self._sparse_df),
+            "bias_reduction": self.bias_reduction,
             "params": self._symmetric_params.tolist(),
             "covariance": None if covariance is None else _nan_to_none(covariance.tolist()),
             "success": self.success, "message": self.message, "n_iter": self.n_iter,
@@ -436,7 +444,7 @@ def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
         **{key: document[key] for key in (
             "fit_intercept", "feature_names", "named_features", "reference", "success", "message", "n_iter",
             "log_likelihood", "penalized_log_likelihood", "null_log_likelihood", "nobs", "n_params", "sparse_df",
-            "response_name", "separated", "estimable", "n_coordinates")})
+            "bias_reduction", "response_name", "separated", "estimable", "n_coordinates")})
     result.n_missing = document["n_missing"]
     result.design = design
     return result

@@ -309,6 +309,15 @@ class DenseSamples:
         return self.replace(X=self.X[:, features], shift=None if self.shift is None else self.shift[features],
                             scale=None if self.scale is None else self.scale[features])
 
+    def part(self, rows: slice | NDArray[np.intp]) -> DenseSamples:
+        """Return those rows as samples of their own, for one thread: a block that is to be asked several things."""
+        names = ("X", "codes", "counts", "weights", "offset")
+        part = self.replace(n_threads=1, **{name: values[rows] for name in names
+                                            if (values := getattr(self, name)) is not None})
+        if part._kind is None:
+            part.X = part._plain_rows(0, part.n_samples)[0]  # converted once
+        return part
+
     def standardized(self, totals: tuple[Array, Array, Array]) -> DenseSamples:
         """Return the same samples seen through (X - shift) * scale, which is in [-1, 1]; X is not copied.
 

@@ -13,7 +13,8 @@ from csoftmax.result import FORMAT, VERSION, SoftmaxResult, restore
 
 _KEYS = frozenset({
     "format", "version", "classes", "feature_names", "reference", "response_name", "fit_intercept", "named_features",
-    "l2", "l1", "sparse_df", "params", "covariance", "success", "message", "n_iter", "separated", "estimable",
+    "l2", "l1", "sparse_df", "bias_reduction", "params", "covariance", "success", "message", "n_iter", "separated",
+    "estimable",
     "certificate", "log_likelihood", "penalized_log_likelihood", "null_log_likelihood", "nobs", "n_params",
     "n_coordinates", "n_missing", "design"})
 

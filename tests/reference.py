@@ -174,6 +174,24 @@ def hessian_product(X, y, W, V, fit_intercept=True, weight=None, offset=None):
     return -((w * N)[:, None] * P * (T - mean)).T @ Xt
 
 
+def log_det(A):
+    """log det of a positive definite matrix: sum_k log d_k of A = L diag(d) L'."""
+    A = np.array(A, dtype=LONGDOUBLE)
+    total = LONGDOUBLE(0)
+    for k in range(len(A)):
+        total += np.log(A[k, k])
+        A[k + 1 :, k + 1 :] -= np.outer(A[k + 1 :, k], A[k, k + 1 :]) / A[k, k]
+    return total
+
+
+def jeffreys_log_likelihood(X, y, W, fit_intercept=True, weight=None, offset=None, reference=0):
+    """L + 1/2 log det I, I = - grad^2 L on the rows of all classes but the reference."""
+    C, p = np.shape(W)
+    keep = np.delete(np.arange(C * p), np.arange(reference * p, (reference + 1) * p))
+    information = -hessian(X, y, W, fit_intercept, weight, offset)[np.ix_(keep, keep)]
+    return log_likelihood(X, y, W, fit_intercept, weight, offset) + log_det(information) / 2
+
+
 def _penalised(W, fit_intercept):
     W = np.asarray(W, dtype=LONGDOUBLE)
     return W[:, :-1] if fit_intercept else W

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -137,6 +138,13 @@ def test_the_options_reach_the_fit(run, monkeypatch):
         "n_threads": 3,
         "reference": None,
     }
+
+
+def test_bias_reduction_fits_separated_samples_and_is_what_their_message_names(run):
+    status, out, err = run("fit", "penguins", FOUR)
+    assert status == 2 and "--l2 1) or --bias-reduction firth makes the maximum exist" in err
+    status, out, err = run("fit", "penguins", FOUR, "--bias-reduction", "firth")
+    assert status == 0 and re.search("Bias reduction: +Firth", out)
 
 
 def test_the_level_changes_the_intervals(run):
