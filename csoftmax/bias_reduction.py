@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,9 +44,17 @@ from scipy import linalg
 from scipy.optimize import OptimizeResult, minimize
 
 from csoftmax._threads import map_blocks, row_blocks
-from csoftmax.certificate import CERTIFIED_RANGE, NEAR, Certificate
+from csoftmax.certificate import CERTIFIED_RANGE, NEAR, Certificate, length
 from csoftmax.leverage import contrast_variances
-from csoftmax.maximize import DEFAULT_MAX_ITER, DEFAULT_TOL, HIDDEN_GRADIENT, IterationState, Maximum, maximize
+from csoftmax.maximize import (
+    DEFAULT_MAX_ITER,
+    DEFAULT_TOL,
+    HIDDEN_GRADIENT,
+    Iterations,
+    IterationState,
+    Maximum,
+    maximize,
+)
 from csoftmax.metric import MetricCoordinates
 from csoftmax.samples import Array
 
@@ -223,27 +232,48 @@ def maximize_penalized(coordinates: MetricCoordinates, *, tol: float = DEFAULT_T
     if not np.isfinite(points.at(u).loss):
         # no information: an init far off, or an offset of 1000. A few steps towards the maximum of L find some.
         u = maximize(coordinates, tol=1e-2, max_iter=50).u
-    stopper = _Stopper(points, tol, callback)
-    if not np.isfinite(points.at(u).loss):
+    with Iterations(callback, lambda: coordinates.params(u)) as iterations:
+        return _maximize(points, u, tol, max_iter, iterations)
+
+
+def _maximize(points: _Points, u: Array, tol: float, max_iter: int, iterations: Iterations) -> Maximum:
+    start = points.at(u)
+    if not np.isfinite(start.loss):
         answer = OptimizeResult(x=u, fun=np.inf, success=False, status=1, nit=0, message="no information at the start")
-    elif stopper.is_near(points.at(u)):
-        answer = OptimizeResult(x=u, fun=points.at(u).loss, success=True, status=0, nit=0,
+    elif _is_near(start, tol):
+        answer = OptimizeResult(x=u, fun=start.loss, success=True, status=0, nit=0,
                                 message="the start is the maximum")
     else:
+        def reached(intermediate_result: OptimizeResult) -> None:
+            point = points.at(intermediate_result.x)
+            log_likelihood, penalized = _log_likelihoods(point)
+            iterations.note(penalized, length(point.gradient), lambda: log_likelihood,
+                            lambda: point.coordinates.params(point.u))
+            if _is_near(point, tol):
+                raise StopIteration
+
         # as in `maximize`: its own rule set where it cannot fire before ours
         with np.errstate(all="ignore"):  # a point of no information, loss inf, is refused
             answer = minimize(lambda u: points.at(u).loss, u, jac=lambda u: points.at(u).gradient.copy(),
-                              hess=lambda u: points.at(u).scoring_matrix, method="trust-exact", callback=stopper,
+                              hess=lambda u: points.at(u).scoring_matrix, method="trust-exact", callback=reached,
                               options={"maxiter": max_iter, "gtol": 0.1 * tol, "initial_trust_radius": 10.0,
                                        "max_trust_radius": 1e10})
     n_iter = int(answer.nit)
-    may_step = not stopper.stopped_by_callback and n_iter < max_iter
+    may_step = not iterations.stopped_by_callback and n_iter < max_iter
     point, certificate = _score(points.at(np.asarray(answer.x)), tol, may_step)
+    coordinates = point.coordinates
     hidden = coordinates.hidden_gradient(point.u)
     if certificate.holds and hidden > HIDDEN_GRADIENT:
-        certificate = Certificate(**{**vars(certificate), "holds": False})
-    return Maximum(point.u, coordinates.params(point.u), *_log_likelihoods(point), certificate, n_iter,
-                   _message(certificate, tol, n_iter, max_iter, stopper, hidden), answer, may_step)
+        certificate = replace(certificate, holds=False)
+    log_likelihood, penalized = _log_likelihoods(point)
+    return Maximum(point.u, coordinates.params(point.u), log_likelihood, penalized, certificate, n_iter,
+                   _message(certificate, tol, n_iter, max_iter, iterations, hidden), answer, may_step,
+                   iterations.history(penalized, certificate.gradient_norm))
+
+
+def _is_near(point: _Point, tol: float) -> bool:
+    """Whether scoring steps take over."""
+    return not point.u.size or length(point.gradient) <= max(tol, _HANDOVER)
 
 
 def _log_likelihoods(point: _Point) -> tuple[float, float]:
@@ -293,33 +323,7 @@ class _Points:
         return self._last
 
 
-class _Stopper:
-    """The callback: stops the method where scoring steps take over, and passes the state on."""
-
-    def __init__(self, points: _Points, tol: float, callback: Callable[[IterationState], Any] | None) -> None:
-        self._points, self._tol, self._callback = points, tol, callback
-        self._n_iter = 0
-        self.stopped_by_callback = False
-
-    def __call__(self, intermediate_result: OptimizeResult) -> None:
-        self._n_iter += 1
-        point = self._points.at(intermediate_result.x)
-        if self._callback is not None:
-            norm = float(np.linalg.norm(point.gradient))
-            try:
-                self._callback(IterationState(self._n_iter, *_log_likelihoods(point), norm,
-                                              point.coordinates.params(point.u)))
-            except StopIteration:
-                self.stopped_by_callback = True
-                raise
-        if self.is_near(point):
-            raise StopIteration
-
-    def is_near(self, point: _Point) -> bool:
-        return not point.u.size or bool(np.linalg.norm(point.gradient) <= max(self._tol, _HANDOVER))
-
-
-def _message(certificate: Certificate, tol: float, n_iter: int, max_iter: int, stopper: _Stopper,
+def _message(certificate: Certificate, tol: float, n_iter: int, max_iter: int, iterations: Iterations,
              hidden: float) -> str:
     if not np.isfinite(certificate.gradient_norm):
         return "the information is singular up to rounding at the start; another init is wanted"
@@ -327,7 +331,7 @@ def _message(certificate: Certificate, tol: float, n_iter: int, max_iter: int, s
                f"logit by {certificate.newton_range:.2g} (at most {CERTIFIED_RANGE:g} is certified)")
     if certificate.holds:
         return f"the penalised score is zero up to rounding: {figures}"
-    if stopper.stopped_by_callback:
+    if iterations.stopped_by_callback:
         return f"stopped by the callback after {n_iter} iterations: {figures}"
     if n_iter >= max_iter:
         return f"stopped at max_iter={max_iter} iterations: {figures}; raise max_iter"

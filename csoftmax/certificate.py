@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +96,7 @@ class MeanLoss:
         self._value: tuple[float, Array] = (np.nan, np.empty(0))
 
     def both(self, u: Array) -> tuple[float, Array]:
-        if self._point is None or not np.array_equal(u, self._point):
+        if self._point is None or not (u == self._point).all():
             self._value = self.coordinates.loss_and_gradient(u)
             self._point = u.copy()
         return self._value
@@ -105,6 +106,11 @@ class MeanLoss:
 
     def gradient(self, u: Array) -> Array:
         return self.both(u)[1].copy()
+
+
+def length(v: Array) -> float:
+    """Return |v|: 0.4 us, where np.linalg.norm takes 3."""
+    return math.sqrt(float(v @ v))
 
 
 def hessian_cost(coordinates: MetricCoordinates) -> float:
@@ -204,7 +210,7 @@ class NewtonSteps:
         # What is left of the residual could move a logit by its norm times sqrt(2 leverage) / smallest: a tenth of the
         # range that is certified, unless that is below rounding.
         reach = float(np.sqrt(2.0 * self.coordinates.largest_leverage))
-        residual = max(0.1 * CERTIFIED_RANGE * self.smallest / reach, 1e-10 * float(np.linalg.norm(gradient)))
+        residual = max(0.1 * CERTIFIED_RANGE * self.smallest / reach, 1e-10 * length(gradient))
         step, failed = cg(self._operator, -gradient, rtol=0.0, atol=residual, maxiter=_MAX_PRODUCTS)
         return np.full_like(step, np.nan) if failed else step
 
@@ -239,7 +245,7 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
     value, gradient = loss.both(u)
     if not u.size:
         return u, value, Certificate(0.0, 0.0, 0.0, 0.0, 1.0, True)
-    norm = float(np.linalg.norm(gradient))
+    norm = length(gradient)
     unknown = Certificate(norm, np.nan, np.nan, np.nan, np.nan, False)
     if norm > (NEAR if may_step else tol):
         return u, value, unknown
@@ -263,7 +269,7 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
         smallest_range = min(smallest_range, newton_range)
         trial = u + step / max(1.0, newton_range)
         new_value, new_gradient = loss.both(trial)
-        new_norm = float(np.linalg.norm(new_gradient))
+        new_norm = length(new_gradient)
         if not (new_norm < norm or new_value < value):
             break
         u, value, gradient, norm = trial, new_value, new_gradient, new_norm
@@ -279,7 +285,7 @@ def _certificate(newton: NewtonSteps, gradient: Array, tol: float) -> tuple[Cert
     """Return the certificate of the point with that gradient, and the Newton step from it."""
     coordinates = newton.coordinates
     step = newton.step(gradient) if newton.positive_definite else np.full_like(gradient, np.nan)
-    norm, newton_range = float(np.linalg.norm(gradient)), coordinates.logit_range(step)
+    norm, newton_range = length(gradient), coordinates.logit_range(step)
     squared_decrement = max(-float(gradient @ step), 0.0) * coordinates.total_mass * np.exp(newton.moved)
     bound = np.nan
     if newton.formed and newton.positive_definite \

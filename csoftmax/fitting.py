@@ -194,7 +194,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         n_params=(samples.n_classes - 1) * coordinates.rank, l2=ridge, bias_reduction=bias_reduction,
         response_name=_response_name(y),
         separated=separated, estimable=coordinates.estimable.tolist(), n_coordinates=coordinates.n_coordinates,
-        coordinates=coordinates, u=maximum.u, optimize_result=maximum.optimize_result)
+        coordinates=coordinates, u=maximum.u, optimize_result=maximum.optimize_result, history=maximum.history)
     if not keep_data:
         result.drop_data()
     if not maximum.success:
@@ -223,7 +223,7 @@ def _finish_lasso(lasso: Lasso, maximum: LassoMaximum, free: NDArray[np.intp], d
         penalized_log_likelihood=maximum.penalized_log_likelihood, null_log_likelihood=null_log_likelihood(samples),
         nobs=lasso.data.total_mass, n_params=maximum.n_params, separated=separated,
         estimable=[True] * samples.params_shape[1], n_coordinates=maximum.n_params, sparse_df=maximum.effective_df,
-        optimize_result=maximum.optimize_result, **shown)
+        optimize_result=maximum.optimize_result, history=maximum.history, **shown)
     if not maximum.success:
         warnings.warn(message, SeparationWarning if separated else ConvergenceWarning,
                       stacklevel=outside_stacklevel())

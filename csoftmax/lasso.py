@@ -28,7 +28,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 
 from csoftmax._threads import row_blocks
 from csoftmax.certificate import CERTIFIED_RANGE, Certificate
-from csoftmax.maximize import IterationState
+from csoftmax.maximize import History, Iterations, IterationState
 from csoftmax.objective import SoftmaxObjective
 from csoftmax.samples import Array, DenseSamples, blocks_of
 
@@ -64,6 +64,7 @@ class LassoMaximum:
     n_params: int
     effective_df: float
     ended_by_itself: bool  # neither by max_iter nor by the callback
+    history: History
 
     @property
     def success(self) -> bool:
@@ -409,17 +410,21 @@ def maximize_lasso(lasso: Lasso, *, tol: float, max_iter: int, init: Array | Non
         As for `maximize`.
     """
     data = lasso.data
-    stopper = _Stopper(lasso, max_iter, callback)
-    answer: OptimizeResult | None = None
     if init is None:
         z = np.zeros(lasso.unit.shape)
         if data.samples.fit_intercept:
             z[:, -1] = np.log(data.class_totals / data.class_totals.mean()) / lasso.unit[:, -1]
-        # With an offset the intercepts move: first in the model where every penalised coefficient is 0.
-        z, certificate, unique = _polish(lasso, z, tol, enter=False)
     else:
         z = lasso.movable * data.standardized_params(init) / lasso.unit
-        z, certificate, unique = _polish(lasso, z, tol)
+    with Iterations(callback, lambda: lasso.params(z)) as iterations:
+        # With an offset the intercepts move: first in the model where every penalised coefficient is 0.
+        return _maximize(lasso, z, tol, init is not None, _Stopper(lasso, max_iter, iterations))
+
+
+def _maximize(lasso: Lasso, z: Array, tol: float, enter: bool, stopper: _Stopper) -> LassoMaximum:
+    data, iterations = lasso.data, stopper.iterations
+    answer: OptimizeResult | None = None
+    z, certificate, unique = _polish(lasso, z, tol, enter=enter)
     enough = 1e-2 * float(linalg.norm(lasso.subgradient(z)))
     while not certificate.holds and not stopper.ended:
         z, answer = _lbfgsb(lasso, z, max(enough, 0.1 * tol), stopper)
@@ -435,7 +440,8 @@ def maximize_lasso(lasso: Lasso, *, tol: float, max_iter: int, init: Array | Non
     n_params = lasso.n_params(z)
     df = float(n_params) if not lasso.l2.any() else _NewtonSteps(lasso, z, lasso.free(z)).effective_df(n_params)
     return LassoMaximum(lasso.params(z), penalized + smooth * data.total_mass, penalized, certificate, stopper.n_iter,
-                        _message(certificate, tol, unique, stopper), answer, n_params, df, not stopper.ended)
+                        _message(certificate, tol, unique, stopper), answer, n_params, df, not stopper.ended,
+                        iterations.history(penalized, certificate.gradient_norm))
 
 
 def _polish(lasso: Lasso, z: Array, tol: float, *, enter: bool = True,
@@ -518,29 +524,28 @@ def _line_search(lasso: Lasso, z: Array, step: Array, residual: Array) -> Array 
 
 
 class _Stopper:
-    """Counts iterations, passes the state on, and says when to end."""
+    """Notes iterations, and says when to end."""
 
-    def __init__(self, lasso: Lasso, max_iter: int, callback: Callable[[IterationState], Any] | None) -> None:
-        self._lasso, self.max_iter, self._callback = lasso, max_iter, callback
-        self.n_iter = 0
-        self.stopped_by_callback = False
+    def __init__(self, lasso: Lasso, max_iter: int, iterations: Iterations) -> None:
+        self._lasso, self.max_iter, self.iterations = lasso, max_iter, iterations
+
+    @property
+    def n_iter(self) -> int:
+        return self.iterations.n_iter
 
     @property
     def ended(self) -> bool:
-        return self.stopped_by_callback or self.n_iter >= self.max_iter
+        return self.iterations.stopped_by_callback or self.n_iter >= self.max_iter
 
-    def __call__(self, z: Array, gradient_norm: float) -> None:
-        self.n_iter += 1
-        if self._callback is not None:
-            lasso, mass = self._lasso, self._lasso.data.total_mass
+    def reached(self, z: Array, value: float, gradient_norm: float) -> None:
+        """Note an iteration that ended at z, of that loss; raises StopIteration where the callback does."""
+        lasso, mass = self._lasso, self._lasso.data.total_mass
+
+        def log_likelihood() -> float:
             penalty = 0.5 * float(np.sum(lasso.l2 * z * z)) + float(np.sum(lasso.l1 * np.abs(z)))
-            penalized = -lasso.value(z) * mass
-            state = IterationState(self.n_iter, penalized + penalty * mass, penalized, gradient_norm, lasso.params(z))
-            try:
-                self._callback(state)
-            except StopIteration:
-                self.stopped_by_callback = True
-                raise
+            return (penalty - value) * mass
+
+        self.iterations.note(-value * mass, gradient_norm, log_likelihood, lambda: lasso.params(z))
 
 
 def _lbfgsb(lasso: Lasso, z: Array, enough: float, stopper: _Stopper) -> tuple[Array, OptimizeResult]:
@@ -565,10 +570,11 @@ def _lbfgsb(lasso: Lasso, z: Array, enough: float, stopper: _Stopper) -> tuple[A
     def watch(intermediate_result: OptimizeResult) -> None:
         x = intermediate_result.x
         slope = both(x)[1]
+        point = joined(x)
         projected = slope.copy()
         projected[:2 * n_split] = np.minimum(x[:2 * n_split], slope[:2 * n_split])
         norm = float(linalg.norm(projected))
-        stopper(joined(x), norm)
+        stopper.reached(point, lasso.value(point), norm)
         if norm <= enough or stopper.n_iter >= last or stopper.ended:
             raise StopIteration
 
@@ -603,7 +609,7 @@ def _message(certificate: Certificate, tol: float, unique: bool, stopper: _Stopp
         note = "" if unique else ("; the coefficients are not unique (collinear columns share what one could have), "
                                   "the probabilities are")
         return f"the maximum was reached: {figures}{note}"
-    if stopper.stopped_by_callback:
+    if stopper.iterations.stopped_by_callback:
         return f"stopped by the callback after {stopper.n_iter} iterations: {figures}"
     if stopper.ended:
         return f"stopped at max_iter={stopper.max_iter} iterations: {figures}; raise max_iter"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize, root
@@ -25,6 +25,7 @@ from csoftmax.certificate import (
     MeanLoss,
     NewtonSteps,
     hessian_cost,
+    length,
     polish,
 )
 from csoftmax.metric import MetricCoordinates
@@ -48,6 +49,19 @@ class ConvergenceWarning(UserWarning):
     """The maximisation stopped before its certificate held."""
 
 
+class History(NamedTuple):
+    """What each iteration reached; the last entry is after the Newton steps at the end.
+
+    Attributes
+    ----------
+    penalized_log_likelihood, gradient_norm : ndarray of shape (n_iter + 1,)
+        What is maximised, and the scaled gradient's norm.
+    """
+
+    penalized_log_likelihood: Array
+    gradient_norm: Array
+
+
 @dataclass
 class Maximum:
     """What `maximize` found: in the metric's coordinates, and `params` in the units of X."""
@@ -61,6 +75,7 @@ class Maximum:
     message: str
     optimize_result: OptimizeResult
     ended_by_itself: bool  # neither by max_iter nor by the callback
+    history: History
 
     @property
     def success(self) -> bool:
@@ -132,9 +147,14 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
     method = choose_solver(coordinates) if solver == "auto" else solver
     loss = MeanLoss(coordinates)
     u = np.zeros(coordinates.n_coordinates) if init is None else coordinates.coordinates(init)
-    stopper = _Stopper(loss, tol, callback)
+    with Iterations(callback, lambda: coordinates.params(u)) as iterations:
+        return _maximize(method, loss, u, _Stopper(coordinates, tol, iterations), max_iter, exists)
+
+
+def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int, exists: bool) -> Maximum:
+    coordinates, tol = loss.coordinates, stopper.tol
     newton: NewtonSteps | None = None
-    if np.linalg.norm(loss.gradient(u)) <= tol * 1e-4:
+    if length(loss.gradient(u)) <= tol * 1e-4:
         answer = OptimizeResult(x=u, fun=loss.loss(u), success=True, status=0, nit=0,
                                 message="the start is the maximum")
     elif method == "hybr":
@@ -144,9 +164,9 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
     elif method == "L-BFGS-B":
         answer, newton = _lbfgs(loss, u, stopper, max_iter)
     else:
-        answer = _minimize(method, loss, u, tol, max_iter, stopper)
+        answer = _minimize(method, loss, u, stopper, max_iter)
     n_iter = stopper.n_iter
-    may_step = not stopper.stopped_by_callback and n_iter < max_iter
+    may_step = not stopper.iterations.stopped_by_callback and n_iter < max_iter
     form = newton is not None or method in ("hybr", "trust-exact")
     u, mean_loss, certificate = polish(loss, np.asarray(answer.x), tol, form=form, newton=newton, may_step=may_step,
                                        patience=PATIENT if coordinates.penalized or exists else 3)
@@ -156,8 +176,8 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
     if certificate.holds and hidden > HIDDEN_GRADIENT:
         certificate = replace(certificate, holds=False)
     return Maximum(u, params, penalized + coordinates.penalty(u), penalized, certificate, n_iter,
-                   _message(certificate, tol, n_iter, max_iter, stopper, hidden, coordinates.penalized), answer,
-                   may_step)
+                   _message(certificate, tol, n_iter, max_iter, stopper.iterations, hidden, coordinates.penalized),
+                   answer, may_step, stopper.iterations.history(penalized, certificate.gradient_norm))
 
 
 def _lifted(hessian: Array) -> Array:
@@ -171,40 +191,87 @@ def _lifted(hessian: Array) -> Array:
     return hessian
 
 
-class _Stopper:
-    """The callback: stops a method where the gradient is small enough, and passes the state on."""
+class Iterations:
+    """The iterations of a method: their history, the caller's callback, and where they have got to.
 
-    def __init__(self, loss: MeanLoss, tol: float, callback: Callable[[IterationState], Any] | None) -> None:
-        self._loss, self._tol, self._callback = loss, tol, callback
-        self.n_iter = 0
-        self.finished = False  # a method has nothing more to do
+    As a context: a KeyboardInterrupt carries the parameters of the last iteration away, as its `params`.
+
+    Parameters
+    ----------
+    callback : callable, optional
+        Called with an `IterationState` after each; may raise StopIteration.
+    start : callable
+        Gives the parameters at the start, of shape (n_classes, p) in the units of X.
+    """
+
+    def __init__(self, callback: Callable[[IterationState], Any] | None, start: Callable[[], Array]) -> None:
+        self._callback = callback
+        self._params = start
+        self._reached: list[tuple[float, float]] = []
         self.stopped_by_callback = False
+
+    @property
+    def n_iter(self) -> int:
+        return len(self._reached)
+
+    def note(self, penalized_log_likelihood: float, gradient_norm: float, log_likelihood: Callable[[], float],
+             params: Callable[[], Array]) -> None:
+        """Note an iteration; raises StopIteration where the callback does."""
+        self._reached.append((penalized_log_likelihood, gradient_norm))
+        self._params = params
+        if self._callback is None:
+            return
+        try:
+            self._callback(IterationState(self.n_iter, log_likelihood(), penalized_log_likelihood, gradient_norm,
+                                          params()))
+        except StopIteration:
+            self.stopped_by_callback = True
+            raise
+
+    def history(self, penalized_log_likelihood: float, gradient_norm: float) -> History:
+        """Return what was reached, and last what is given."""
+        values, norms = np.array([*self._reached, (penalized_log_likelihood, gradient_norm)]).T
+        return History(values, norms)
+
+    def __enter__(self) -> Iterations:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            error.params = self._params()  # type: ignore[attr-defined]
+            error.add_note("csoftmax.fit was interrupted; the parameters reached, rows [w_k, b_k], are this "
+                           "exception's `params`, and fit(..., init=error.params) goes on from there")
+
+
+class _Stopper:
+    """Notes iterations, and stops a method where the gradient is small enough."""
+
+    def __init__(self, coordinates: MetricCoordinates, tol: float, iterations: Iterations) -> None:
+        self.tol, self.iterations = tol, iterations
+        self.finished = False  # a method has nothing more to do
+        self._coordinates = coordinates
         self._least = np.inf
         self._idle = 0
 
-    def __call__(self, intermediate_result: OptimizeResult) -> None:
-        self.reached(intermediate_result.x)
+    @property
+    def n_iter(self) -> int:
+        return self.iterations.n_iter
 
-    def reached(self, u: Array) -> None:
+    def reached(self, u: Array, value: float, gradient: Array) -> None:
         """Note an iteration that ended at u; raises StopIteration where it is the last."""
-        self.n_iter += 1
-        value, gradient = self._loss.both(u)
-        norm = float(np.linalg.norm(gradient))
-        if self._callback is not None:
-            coordinates = self._loss.coordinates
-            penalized = -value * coordinates.total_mass
-            state = IterationState(self.n_iter, penalized + coordinates.penalty(u), penalized, norm,
-                                   coordinates.params(u))
-            try:
-                self._callback(state)
-            except StopIteration:
-                self.stopped_by_callback = self.finished = True
-                raise
+        norm, coordinates = length(gradient), self._coordinates
+        penalized = -value * coordinates.total_mass
+        try:
+            self.iterations.note(penalized, norm, lambda: penalized + coordinates.penalty(u),
+                                 lambda: coordinates.params(u))
+        except StopIteration:
+            self.finished = True
+            raise
         # Methods that compare function values cannot go on where those differ by rounding only (a gradient of about
         # 1e-8); Newton steps, which look at the gradient, can.
-        self._idle = 0 if value < self._least - 4 * np.finfo(float).eps * abs(value) else self._idle + 1
+        self._idle = 0 if value < self._least - 1e-15 * abs(value) else self._idle + 1
         self._least = min(self._least, value)
-        if norm <= self._tol or (self._idle >= _MAX_IDLE and norm <= NEAR):
+        if norm <= self.tol or (self._idle >= _MAX_IDLE and norm <= NEAR):
             self.finished = True
             raise StopIteration
 
@@ -218,14 +285,14 @@ def _hybr(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> Optimiz
 
     def gradient(u: Array) -> Array:
         nonlocal best, least
-        value = loss.gradient(u)
-        norm = float(np.linalg.norm(value))
+        value, gradient = loss.both(u)
+        norm = length(gradient)
         if norm < least:
             best, least = u.copy(), norm
             if stopper.n_iter >= max_iter:
                 raise StopIteration
-            stopper.reached(best)
-        return value
+            stopper.reached(best, value, gradient)
+        return gradient
 
     try:
         # a factor of 10: the first step may move the coordinates by 10; the scale of all of them is 1 in the metric
@@ -252,6 +319,11 @@ class _OwnMetric:
         value, gradient = self._loss.both(self.point(v))
         return value, gradient.copy() if self._newton is None else self._newton.to_own_metric(gradient)
 
+    def report(self, v: Array, stopper: _Stopper) -> None:
+        """Tell the stopper of an iteration that ended at v."""
+        u = self.point(v)
+        stopper.reached(u, *self._loss.both(u))
+
 
 def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[OptimizeResult, NewtonSteps | None]:
     """Minimise by L-BFGS-B, in the metric and then, while that is slow, in that of the Hessian where it has got to.
@@ -268,7 +340,7 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
         before = loss.loss(u)
         own = _OwnMetric(loss, u, newton)
         answer = minimize(own.both, np.zeros(len(u)), jac=True, method="L-BFGS-B",
-                          callback=lambda v, own=own: stopper.reached(own.point(v)),
+                          callback=lambda v, own=own: own.report(v, stopper),
                           options={"maxiter": max_iter - stopper.n_iter, "ftol": 0.0, "gtol": 0.0, "maxcor": 20,
                                    "maxfun": budget})
         nfev += answer.nfev
@@ -282,7 +354,7 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
     return answer, newton
 
 
-def _minimize(method: str, loss: MeanLoss, u: Array, tol: float, max_iter: int, stopper: _Stopper) -> OptimizeResult:
+def _minimize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> OptimizeResult:
     # Each method's own rule is set where it cannot fire before ours: xtol is no gradient rule, and a trust region of
     # radius 1 would take many steps to reach logits of 50.
     options: dict[str, Any] = {"maxiter": max_iter}
@@ -291,25 +363,25 @@ def _minimize(method: str, loss: MeanLoss, u: Array, tol: float, max_iter: int, 
         options.update(xtol=0.0)
         derivatives["hessp"] = loss.coordinates.hessian_product
     else:
-        options.update(gtol=0.1 * tol, initial_trust_radius=10.0, max_trust_radius=1e10)
+        options.update(gtol=0.1 * stopper.tol, initial_trust_radius=10.0, max_trust_radius=1e10)
         if method == "trust-exact":
             derivatives["hess"] = lambda u: _lifted(loss.coordinates.hessian(u))
         else:
             derivatives["hessp"] = loss.coordinates.hessian_product
     with np.errstate(all="ignore"):  # on separated samples trust-krylov overflows on its way; the certificate tells
-        return minimize(loss.loss, u, jac=loss.gradient, method=method, callback=stopper, options=options,
-                        **derivatives)
+        return minimize(loss.loss, u, jac=loss.gradient, method=method, options=options,
+                        callback=lambda u: stopper.reached(u, *loss.both(u)), **derivatives)
 
 
-def _message(certificate: Certificate, tol: float, n_iter: int, max_iter: int, stopper: _Stopper, hidden: float,
-             penalized: bool) -> str:
+def _message(certificate: Certificate, tol: float, n_iter: int, max_iter: int, iterations: Iterations,
+             hidden: float, penalized: bool) -> str:
     figures = f"scaled gradient {certificate.gradient_norm:.2g} (tol {tol:g})"
     if not np.isnan(certificate.newton_range):
         figures += (f", one more Newton step would move a logit by {certificate.newton_range:.2g} (at most "
                     f"{CERTIFIED_RANGE:g} is certified)")
     if certificate.holds:
         return f"the maximum was reached: {figures}"
-    if stopper.stopped_by_callback:
+    if iterations.stopped_by_callback:
         return f"stopped by the callback after {n_iter} iterations: {figures}"
     if n_iter >= max_iter:
         return f"stopped at max_iter={max_iter} iterations: {figures}; raise max_iter"

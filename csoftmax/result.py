@@ -17,7 +17,7 @@ from scipy.stats import norm
 
 from csoftmax import inference, likelihood
 from csoftmax._files import written_whole
-from csoftmax.maximize import Certificate
+from csoftmax.maximize import Certificate, History
 from csoftmax.metric import MetricCoordinates
 from csoftmax.samples import Array
 from csoftmax.summary import Summary, SummaryBlock
@@ -52,6 +52,8 @@ class SoftmaxResult:
     optimize_result : scipy.optimize.OptimizeResult or None
         What scipy's method returned, in the metric's coordinates; its own `success` is False where it was stopped by
         our rule, and `success` above is what counts.
+    history : csoftmax.maximize.History or None
+        `penalized_log_likelihood` and `gradient_norm` of each iteration, for a plot of convergence; not kept in JSON.
     log_likelihood, penalized_log_likelihood, null_log_likelihood : float
         At the estimate; less the penalty (with bias reduction plus 1/2 log det of the information, see `fit`); of the
         intercepts alone (with weights and offset).
@@ -88,7 +90,7 @@ class SoftmaxResult:
                  covariance: Array | None = None,
                  coordinates: MetricCoordinates | None = None, u: Array | None = None,
                  optimize_result: OptimizeResult | None = None, l1: float | Array = 0.0,
-                 sparse_df: float | None = None) -> None:
+                 sparse_df: float | None = None, history: History | None = None) -> None:
         self.fit_intercept = fit_intercept
         self.classes = classes
         self.feature_names = feature_names
@@ -107,6 +109,7 @@ class SoftmaxResult:
         self.bias_reduction = bias_reduction
         self.response_name = response_name
         self.optimize_result = optimize_result
+        self.history = history
         self.cov_type = "none" if np.any(l1) else "penalized" if np.any(l2) else "observed"
         self.n_missing = 0
         self.design: Any = None

@@ -376,3 +376,40 @@ def test_extreme_columns_with_a_penalty_are_fitted_or_named():
         assert result.success and np.isfinite(result.params).all()
     with pytest.raises(ValueError, match="X's column 1 spans more than a float64 can hold"):
         cs.fit(np.column_stack([X, np.where(y > 1, 1.7e308, -1.7e308)])[:, [0, 4]], y)
+
+
+@pytest.mark.parametrize("options", [{}, {"solver": "trust-exact"}, {"solver": "L-BFGS-B"}, {"l1": 0.5},
+                                     {"bias_reduction": "firth"}])
+def test_the_history_is_what_the_callback_saw_and_ends_at_the_result(options):
+    X, y = random_problem(seed=3)
+    states = []
+    result = cs.fit(X, y, callback=states.append, **options)
+    history = result.history
+    assert len(states) == result.n_iter
+    assert history.gradient_norm[:-1].tolist() == [state.gradient_norm for state in states]
+    assert history.penalized_log_likelihood[:-1].tolist() == [state.penalized_log_likelihood for state in states]
+    assert history.gradient_norm[-1] == result.certificate.gradient_norm
+    # the result's is computed once more, or with a term added and taken off: rounding of the sum
+    assert history.penalized_log_likelihood[-1] == pytest.approx(result.penalized_log_likelihood, rel=1e-14)
+    if options != {"bias_reduction": "firth"}:  # L itself is not what that maximises
+        gaps = result.log_likelihood - np.array([state.log_likelihood for state in states])
+        assert "l1" in options or gaps.min() > -1e-9
+
+
+@pytest.mark.parametrize("options", [{}, {"solver": "L-BFGS-B"}, {"l1": 0.5}, {"bias_reduction": "firth"}])
+def test_an_interrupt_carries_the_parameters_reached_from_where_a_fit_goes_on(options):
+    X, y = random_problem(seed=3)
+    seen = []
+
+    def interrupts(state):
+        seen.append(state.params)
+        if state.n_iter == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        cs.fit(X, y, callback=interrupts, **options)
+    np.testing.assert_array_equal(caught.value.params, seen[-1])
+    assert "init=error.params" in caught.value.__notes__[0]
+    whole, rest = cs.fit(X, y, **options), cs.fit(X, y, init=caught.value.params, **options)
+    # both are certified: r <= 1e-6 moves no logit further; here the Newton steps reach rounding
+    np.testing.assert_allclose(rest.params, whole.params, rtol=1e-7, atol=1e-9)
