@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax._threads import check_n_threads, row_blocks
-from csoftmax.encoding import as_matrix, check_finite
-from csoftmax.samples import Array, DenseSamples, aligned, check_codes
+from csoftmax.encoding import as_matrix, check_finite, refuse_masked
+from csoftmax.samples import Array, DenseSamples, aligned, blocks_of, check_codes
 
 __all__ = ["gradient", "gradient_per_sample", "hessian", "hessian_product", "log_likelihood",
            "log_likelihood_and_gradient", "log_likelihood_per_sample", "logit_residuals", "predict_proba"]
@@ -38,15 +38,16 @@ _PARAMETERS = """Parameters
         Without it there is no intercept.{direction}
     sample_weight : array-like of shape (n_samples,), optional
     offset : array-like of shape (n_samples, n_classes), optional
-        Added to the logits.
+        Added to the logits. -inf takes a class out of its row: its probability there is 0.
     n_threads : int, optional
         The result is bit-identical for every value."""
 
 _RAISES = """Raises
     ------
     ValueError, TypeError
-        If a shape or dtype does not fit, a code is outside 0..n_classes-1, or X, y, sample_weight or offset
-        holds a nan or an infinity; the message names the argument and the place."""
+        If a shape or dtype does not fit, an array is masked, a code is outside 0..n_classes-1, or the result is not
+        finite because X, y, sample_weight or offset holds a nan or an infinity (an offset of -inf at a sample's own
+        class, say); the message names the argument and the place."""
 
 
 _SINGLE = """
@@ -62,8 +63,18 @@ def _documented(direction: str = "", single: str = "") -> Any:
     return fill
 
 
+def _as_real(name: str, array: Any, dtype: type | None = None) -> NDArray[Any]:
+    """Return an array of real numbers, converted to `dtype` if one is given."""
+    values = np.asarray(array)
+    if values.dtype.kind not in "fiub":
+        raise TypeError(f"{name} has dtype {values.dtype}; real numbers are wanted")
+    if type(array) is not np.ndarray:
+        refuse_masked(name, array)
+    return values if dtype is None else values.astype(dtype, copy=False)
+
+
 def _as_params(coef: Any, intercept: Any, n_features: int, names: tuple[str, str] = ("coef", "intercept")) -> Array:
-    rows = np.asarray(coef, dtype=np.float64)
+    rows = _as_real(names[0], coef, np.float64)
     if rows.ndim != 2 or rows.shape[1] != n_features:
         raise ValueError(f"{names[0]} has shape {rows.shape}; (n_classes, {n_features}) is wanted, one column for each "
                          f"column of X")
@@ -71,7 +82,7 @@ def _as_params(coef: Any, intercept: Any, n_features: int, names: tuple[str, str
         raise ValueError(f"{names[0]} has shape {rows.shape}; it needs one row for each class")
     if intercept is None:
         return aligned(np.ascontiguousarray(rows))
-    last = np.asarray(intercept, dtype=np.float64)
+    last = _as_real(names[1], intercept, np.float64)
     if last.shape != (rows.shape[0],):
         raise ValueError(f"{names[1]} has shape {last.shape}; ({rows.shape[0]},) is wanted, one for each row of "
                          f"{names[0]}")
@@ -91,6 +102,8 @@ def _prepare(X: Any, y: Any, coef: Any, intercept: Any, sample_weight: Any, offs
                            n_threads=check_n_threads(n_threads), single=True)
     if y is not None:
         labels = np.asarray(y)
+        if type(y) is not np.ndarray:
+            refuse_masked("y", y)
         if labels.ndim == 1 and labels.dtype.kind in "iub" and labels.shape == (n,):
             samples.codes = labels
         elif labels.ndim == 2 and labels.dtype.kind in "fiub" and labels.shape == (n, n_classes):
@@ -99,16 +112,15 @@ def _prepare(X: Any, y: Any, coef: Any, intercept: Any, sample_weight: Any, offs
             raise ValueError(f"y has shape {labels.shape} and dtype {labels.dtype}; ({n},) of integer codes or "
                              f"({n}, {n_classes}) of counts is wanted")
     if sample_weight is not None:
-        weights = np.asarray(sample_weight)
-        if weights.shape != (n,) or weights.dtype.kind not in "fiub":
-            raise ValueError(f"sample_weight has shape {weights.shape} and dtype {weights.dtype}; ({n},) of numbers is "
-                             f"wanted")
+        weights = _as_real("sample_weight", sample_weight)
+        if weights.shape != (n,):
+            raise ValueError(f"sample_weight has shape {weights.shape}; ({n},) is wanted, one for each row of X")
         samples.weights = aligned(np.ascontiguousarray(weights, dtype=np.float64))
     if offset is not None:
-        values = np.asarray(offset)
-        if values.shape != (n, n_classes) or values.dtype.kind not in "fiub":
-            raise ValueError(f"offset has shape {values.shape} and dtype {values.dtype}; ({n}, {n_classes}) of numbers "
-                             f"is wanted")
+        values = _as_real("offset", offset)
+        if values.shape != (n, n_classes):
+            raise ValueError(f"offset has shape {values.shape}; ({n}, {n_classes}) is wanted, one for each row of X and "
+                             f"class")
         samples.offset = values
     # float32 would round what is smaller to 0; what is larger shows in the result, and is redone in float64
     if samples.single and not all(_above_float32s_least(array) for array in (samples.weights, samples.counts)):
@@ -120,8 +132,11 @@ def _above_float32s_least(array: Any) -> bool:
     """Whether no number but 0 is smaller than 1e-30, where products are near the least that float32 can hold."""
     if array is None:
         return True
-    sizes = np.abs(array)
-    return bool(np.all((sizes >= 1e-30) | (sizes == 0)))
+    for _, rows in blocks_of(array):
+        sizes = np.abs(rows)
+        if not np.all((sizes >= 1e-30) | (sizes == 0)):
+            return False
+    return True
 
 
 def _in_double(samples: DenseSamples) -> DenseSamples:

@@ -1130,9 +1130,17 @@ BIAS = np.zeros(3)
     ({"coef": np.zeros((0, 2)), "intercept": np.zeros(0)}, ValueError, r"coef has shape \(0, 2\); it needs one row"),
     ({"intercept": np.zeros(2)}, ValueError, r"intercept has shape \(2,\); \(3,\) is wanted, one for each row of coef"),
     ({"intercept": np.zeros((3, 1))}, ValueError, r"intercept has shape \(3, 1\); \(3,\) is wanted"),
-    ({"offset": np.zeros(3)}, ValueError, r"offset has shape \(3,\) and dtype float64; \(3, 3\) of numbers is wanted"),
-    ({"offset": np.zeros((3, 2))}, ValueError, r"offset has shape \(3, 2\) and dtype float64; \(3, 3\) of numbers"),
-    ({"offset": np.full((3, 3), "a")}, ValueError, r"offset has shape \(3, 3\) and dtype <U1"),
+    ({"offset": np.zeros(3)}, ValueError, r"offset has shape \(3,\); \(3, 3\) is wanted, one for each row of X"),
+    ({"offset": np.zeros((3, 2))}, ValueError, r"offset has shape \(3, 2\); \(3, 3\) is wanted"),
+    ({"offset": np.full((3, 3), "1")}, TypeError, r"offset has dtype <U1; real numbers are wanted"),
+    ({"offset": np.ma.masked_equal(np.eye(3), 0)}, ValueError, r"offset is a masked array with masked entries"),
+    ({"coef": COEF + 1j}, TypeError, r"coef has dtype complex128; real numbers are wanted"),
+    ({"coef": COEF.astype("M8[s]")}, TypeError, r"coef has dtype datetime64\[s\]; real numbers are wanted"),
+    ({"coef": COEF.astype(str)}, TypeError, r"coef has dtype <U32; real numbers are wanted"),
+    ({"coef": [["1", "2"]] * 3}, TypeError, r"coef has dtype <U1; real numbers are wanted"),
+    ({"coef": np.ma.masked_equal(np.eye(3)[:, :2], 0)}, ValueError, r"coef is a masked array with masked entries"),
+    ({"intercept": BIAS + 1j}, TypeError, r"intercept has dtype complex128; real numbers are wanted"),
+    ({"intercept": np.ma.masked_equal(BIAS, 0)}, ValueError, r"intercept is a masked array with masked entries"),
     ({"n_threads": 0}, ValueError, r"n_threads is 0; it must be None or a whole number from 1"),
     ({"n_threads": 2.0}, ValueError, r"n_threads is 2.0; it must be None or a whole number from 1"),
     ({"n_threads": True}, ValueError, r"n_threads is True; it must be None or a whole number from 1"),
@@ -1141,6 +1149,44 @@ def test_what_does_not_fit_raises_with_its_name(function, changes, error, messag
     arguments = {"X": X2, "coef": COEF, "intercept": BIAS, "y": Y3} | changes
     with pytest.raises(error, match=message):
         function(arguments.pop("X"), arguments.pop("y"), **arguments)
+
+
+def test_a_masked_array_without_a_masked_entry_is_an_array():
+    masked = [np.ma.masked_array(array) for array in (X2, Y3, COEF + np.eye(3)[:, :2], BIAS)]
+    assert cs.log_likelihood(*masked) == cs.log_likelihood(*[array.data for array in masked])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_an_offset_of_minus_infinity_takes_a_class_out_of_its_row(dtype):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 3)).astype(dtype), np.arange(40) % 3
+    coef, intercept = rng.normal(size=(4, 3)), np.ones(4)
+    offset = np.zeros((40, 4))
+    offset[:, 3] = -np.inf  # no row has class 3
+    value, grad_coef, grad_intercept = cs.log_likelihood_and_gradient(X, y, coef, intercept, offset=offset)
+    few = cs.log_likelihood_and_gradient(X, y, coef[:3], intercept[:3])
+    rtol = 1e-13 if dtype == np.float64 else 1e-5
+    assert value == pytest.approx(few[0], rel=rtol)
+    np.testing.assert_allclose(grad_coef[:3], few[1], rtol=rtol, atol=40 * rtol)
+    np.testing.assert_allclose(grad_intercept[:3], few[2], rtol=rtol, atol=40 * rtol)
+    assert not grad_coef[3].any() and grad_intercept[3] == 0
+    assert not cs.predict_proba(X, coef, intercept, offset=offset)[:, 3].any()
+    product, _ = cs.hessian_product(X, y, coef, intercept, coef, intercept, offset=offset)
+    assert not product[3].any() and np.isfinite(product).all()
+    offset[7, 1] = -np.inf  # row 7 has class 1
+    with pytest.raises(ValueError, match=r"offset has -inf at row 0, column 3"):
+        cs.log_likelihood(X, y, coef, intercept, offset=offset)
+
+
+def test_counts_beside_float32_X_are_looked_through_a_block_at_a_time():
+    X, counts = np.zeros((400_000, 2), dtype=np.float32), np.ones((400_000, 10))
+    tracemalloc.start()
+    try:
+        cs.log_likelihood(X, counts, np.zeros((10, 2)), n_threads=1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < counts.nbytes / 4
 
 
 WITH_Y = [name for name in FUNCTIONS if name != "predict_proba"]
@@ -1155,12 +1201,15 @@ every_function_of_y = pytest.mark.parametrize("function", [FUNCTIONS[name] for n
     ({"y": np.zeros((2, 3))}, r"y has shape \(2, 3\) and dtype float64"),
     ({"y": np.array([0.0, 1.0, 2.0])}, r"y has shape \(3,\) and dtype float64; \(3,\) of integer codes"),
     ({"y": np.array(["a", "b", "c"])}, r"y has shape \(3,\) and dtype <U1; \(3,\) of integer codes"),
-    ({"sample_weight": np.ones(2)}, r"sample_weight has shape \(2,\) and dtype float64; \(3,\) of numbers is wanted"),
-    ({"sample_weight": np.ones((3, 1))}, r"sample_weight has shape \(3, 1\) and dtype float64; \(3,\) of numbers"),
-    ({"sample_weight": ["a", "b", "c"]}, r"sample_weight has shape \(3,\) and dtype <U1; \(3,\) of numbers is wanted"),
+    ({"y": np.ma.masked_equal(Y3, 2)}, r"y is a masked array with masked entries; drop those rows or fill them"),
+    ({"y": np.ma.masked_equal(np.eye(3), 0)}, r"y is a masked array with masked entries"),
+    ({"sample_weight": np.ones(2)}, r"sample_weight has shape \(2,\); \(3,\) is wanted, one for each row of X"),
+    ({"sample_weight": np.ones((3, 1))}, r"sample_weight has shape \(3, 1\); \(3,\) is wanted"),
+    ({"sample_weight": ["a", "b", "c"]}, r"sample_weight has dtype <U1; real numbers are wanted"),
+    ({"sample_weight": np.ma.masked_equal(Y3, 2)}, r"sample_weight is a masked array with masked entries"),
 ])
 def test_labels_and_weights_that_do_not_fit_raise_with_their_name(function, changes, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         function(X2, changes.get("y", Y3), COEF, BIAS, sample_weight=changes.get("sample_weight"))
 
 
