@@ -1,6 +1,6 @@
 """Fixed blocks of rows, worked on by a pool of threads, results taken in the order of the blocks.
 
-`samples` and `special` stand on it. It stands on concurrent.futures and multiprocessing.
+`samples` and `special` stand on it. It stands on threading and multiprocessing.
 The blocks depend on the shapes alone, never on the number of threads, and results are handed back in block order:
 so every sum is bit-identical for every `n_threads`. Kernels hold no GIL and no BLAS runs inside.
 """
@@ -11,21 +11,23 @@ import contextlib
 import functools
 import itertools
 import multiprocessing
+import operator
 import os
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 # One block of X: 128 K doubles, at least 0.1 ms of work, against 6 us for a call; up to 512 K (4 MB)
-# where there are more than 64 blocks, for two threads wait for the interpreter between theirs. A multiple of 16 rows:
-# a kernel reads such blocks in place.
+# where there are more than 64 blocks, for two threads wait for the interpreter between theirs. Blocks begin at a
+# multiple of 16 rows: a kernel reads such blocks in place.
 BLOCK_ELEMENTS = 1 << 17
 MAX_BLOCK_ELEMENTS = 1 << 19
 MIN_BLOCK_ROWS = 256
 
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+_pools: dict[tuple[int, int], _Pool] = {}
 
 
 def default_n_threads() -> int:
@@ -99,18 +101,29 @@ def check_n_threads(n_threads: int | None) -> int | None:
     """Return a checked `n_threads`; None stands for `default_n_threads` when there is work, as in a forked worker."""
     if n_threads is None:
         return None
-    if isinstance(n_threads, bool) or not hasattr(n_threads, "__index__") or int(n_threads) < 1:
+    try:
+        count = 0 if isinstance(n_threads, bool) else operator.index(n_threads)
+    except TypeError:
+        count = 0
+    if count < 1:
         raise ValueError(f"n_threads is {n_threads!r}; it must be None or a whole number from 1")
-    return int(n_threads)
+    return count
 
 
 def row_blocks(n_rows: int, row_elements: int) -> list[tuple[int, int]]:
-    """Split `n_rows` rows of `row_elements` numbers into blocks [start, stop)."""
+    """Split `n_rows` rows of `row_elements` numbers into blocks [start, stop) of nearly one size: 1, 2 or 4 k of them.
+
+    Of seven blocks two threads gain at most 7/4, of eight twice the speed.
+    """
     if n_rows <= MIN_BLOCK_ROWS or n_rows * max(1, row_elements) <= BLOCK_ELEMENTS:  # 0.7 us less
         return [(0, n_rows)]
     elements = min(max(n_rows * row_elements // 64, BLOCK_ELEMENTS), MAX_BLOCK_ELEMENTS)
-    size = max(MIN_BLOCK_ROWS, elements // max(1, row_elements) // 16 * 16)
-    return [(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
+    count = -(-n_rows // max(MIN_BLOCK_ROWS, elements // max(1, row_elements)))
+    if count > 2:
+        count = -(-count // 4) * 4
+    units = -(-n_rows // 16)
+    stops = [min(16 * (units * i // count), n_rows) for i in range(1, count + 1)]
+    return list(zip([0, *stops], stops, strict=False))
 
 
 def map_blocks(function: Callable[[int, int], T], blocks: list[tuple[int, int]], n_threads: int | None,
@@ -136,41 +149,77 @@ def _work_together(function: Callable[[int, int], T], blocks: list[tuple[int, in
     results: list[Any] = [None] * len(blocks)
     waiting = iter(range(len(blocks)))  # next() on it is one step under the GIL
     stopped = False
+    begun: list[None] = []
+    ended: list[BaseException | None] = []
+    end: SimpleQueue[None] = SimpleQueue()
 
     def work() -> None:
-        nonlocal stopped
-        try:
-            for i in waiting:
-                if stopped:
-                    break
-                results[i] = function(*blocks[i])
-        except BaseException:
-            stopped = True
-            raise
+        for i in waiting:
+            if stopped:
+                break
+            results[i] = function(*blocks[i])
 
-    helpers: list[Future[None]] = []
+    def help_to_work() -> None:
+        nonlocal stopped
+        error = None
+        begun.append(None)  # before it takes a block: one that begins later finds none, or `stopped`
+        try:
+            work()
+        except BaseException as raised:
+            stopped = True
+            error = raised
+        ended.append(error)
+        end.put(None)
+
+    def wait_for_helpers() -> None:
+        # for those that have begun, which may be in a kernel; nobody waits for the others
+        while len(ended) < len(begun):
+            end.get()
+
     try:
         with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: the caller's thread does it all
+            pool = _pool(n_threads)
             for _ in range(min(n_threads, len(blocks)) - 1):
-                helpers.append(_pool(n_threads).submit(work))
+                pool.submit(help_to_work)
         work()
-    except BaseException:
-        stopped = True  # Ctrl-C may come outside work() too
+        wait_for_helpers()
+    except BaseException:  # Ctrl-C may come anywhere
+        stopped = True
+        wait_for_helpers()
         raise
-    finally:
-        for helper in helpers:
-            if not helper.cancel():
-                wait([helper])
-    for helper in helpers:
-        if not helper.cancelled():
-            helper.result()
+    for error in ended:
+        if error is not None:
+            raise error
     return results
 
 
-def _pool(n_threads: int) -> ThreadPoolExecutor:
+class _Pool:
+    """n_threads - 1 threads that take tasks from one queue and never end; tasks raise nothing.
+
+    Half the cost of a ThreadPoolExecutor's task, which has a Future with locks of its own: 17 us less a call.
+    """
+
+    def __init__(self, n_threads: int) -> None:
+        self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._unborn = iter(range(1, n_threads))
+
+    def submit(self, task: Callable[[], None]) -> None:
+        """Have a thread call `task` when one is free."""
+        self._tasks.put(task)
+        for i in self._unborn:
+            # a daemon: it must not keep the interpreter from ending, nor does it hold anything between tasks
+            threading.Thread(target=self._serve, name=f"csoftmax-{i}", daemon=True).start()
+            break
+
+    def _serve(self) -> None:
+        while True:
+            self._tasks.get()()
+
+
+def _pool(n_threads: int) -> _Pool:
     # A pool belongs to the process that made it: after a fork its threads are gone, so the child makes its own.
     key = (os.getpid(), n_threads)
     if key not in _pools:
         # two callers may come here at once: both get the pool of the first
-        _pools.setdefault(key, ThreadPoolExecutor(n_threads, thread_name_prefix="csoftmax"))
+        _pools.setdefault(key, _Pool(n_threads))
     return _pools[key]
