@@ -119,8 +119,8 @@ def _prepare(X: Any, y: Any, coef: Any, intercept: Any, sample_weight: Any, offs
     if offset is not None:
         values = _as_real("offset", offset)
         if values.shape != (n, n_classes):
-            raise ValueError(f"offset has shape {values.shape}; ({n}, {n_classes}) is wanted, one for each row of X and "
-                             "class")
+            raise ValueError(f"offset has shape {values.shape}; ({n}, {n_classes}) is wanted, one for each row "
+                             "of X and class")
         samples.offset = values
     # float32 would round what is smaller to 0; what is larger shows in the result, and is redone in float64
     if samples.single and not all(_above_float32s_least(array) for array in (samples.weights, samples.counts)):
