@@ -95,6 +95,8 @@ cdef struct Layout:
     Py_ssize_t columns    # columns that the tiles read: at least a vector; also a scratch block's row stride
     Py_ssize_t ldg        # row stride of a gradient: see gradient_place
     Py_ssize_t dot_vecs   # vectors of features where forward takes dot products, else 0
+    Py_ssize_t beyond     # rows after a block that the tiles may read a part of, where rows are narrower than a vector
+    bint copies           # blocks have to be copied: for the column of ones, or because rows read beyond their end
 
 
 cdef Layout make_layout(Py_ssize_t n, Py_ssize_t d, bint intercept, Py_ssize_t n_classes, bint ones) noexcept nogil:
@@ -118,6 +120,10 @@ cdef Layout make_layout(Py_ssize_t n, Py_ssize_t d, bint intercept, Py_ssize_t n
     # vector operations for 8 rows: see forward_tile and dot_tile
     vecs = round_up(max(d, VEC_LANES), VEC_LANES) // VEC_LANES
     s.dot_vecs = vecs if n_classes <= 3 and n_classes * (8 * vecs + 21) < 8 * (d + 3) * s.n_vec else 0
+    # What follows a row narrower than a vector is read by backward alone, into columns that nobody asks for; dot
+    # products would spread its nan. A row of d columns has VEC_LANES - d numbers of others behind it.
+    s.copies = s.columns != d and (ones or s.dot_vecs > 0 or d == 0)
+    s.beyond = 0 if s.columns == d or d == 0 else (VEC_LANES - 1) // d
     return s
 
 
@@ -295,7 +301,8 @@ cdef void load_block(const Source *x, Py_ssize_t start, Py_ssize_t n_rows, const
     w.ahead = NULL
     if rows_of_numbers and x.row_stride == x.d * size and start + n_rows < x.n:
         w.ahead = <const number *> (x.base + (start + n_rows) * x.row_stride)
-    if rows_of_numbers and s.columns == s.d and n_rows % s.unit == 0 and e.shift == NULL:
+    if (rows_of_numbers and not s.copies and n_rows % s.unit == 0 and e.shift == NULL
+            and (s.beyond == 0 or (x.row_stride == x.d * size and start + n_rows + s.beyond <= x.n))):
         w.x = <const number *> (x.base + start * x.row_stride)
         w.ldx = x.row_stride // size
         return

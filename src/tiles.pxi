@@ -96,14 +96,14 @@ cdef inline void forward_tile(Py_ssize_t RT, Py_ssize_t VT, bint PREFETCHES, con
 
 cdef inline void dot_tile(Py_ssize_t RT, Py_ssize_t KT, bint PREFETCHES, const number *x, Py_ssize_t ldx,
                           Py_ssize_t last, const number *b, const number *w, Py_ssize_t n_vec, number *out,
-                          Py_ssize_t ldo, const number *ahead) noexcept nogil:
+                          Py_ssize_t ldo, const number *ahead, Py_ssize_t left) noexcept nogil:
     # RT rows by KT classes; n_vec vectors of features, the last of them at x + last. The next block is prefetched to
-    # its last line: with the part of a vector at the end of each row left out, 2 lines of 10 at d = 20, this stage
-    # waited for memory and took 4 to 6 times as long.
+    # its last line, `left` numbers where n_vec - 1 vectors a row end: with these left out, 2 lines of 10 at d = 20,
+    # this stage waited for memory and took 3 to 6 times as long.
     cdef vec acc[32]
     cdef vec wv[4]
     cdef vec xv
-    cdef Py_ssize_t i, r, k, left = RT * (ldx - (n_vec - 1) * VEC_LANES)
+    cdef Py_ssize_t i, r, k
     for k in range(KT):
         for r in range(RT):
             acc[k * RT + r] = vset(0.0)
@@ -133,14 +133,15 @@ cdef inline void forward_dots(Py_ssize_t KT, const Work *w, const number *packed
                               number *a) noexcept nogil:
     # KT is the number of classes
     cdef Py_ssize_t r = 0, last = max(s.d, VEC_LANES) - VEC_LANES
+    cdef Py_ssize_t left = DOT_ROWS * (s.d - (s.dot_vecs - 1) * VEC_LANES)
     cdef const number *coef = packed + VEC_LANES * s.n_vec
     cdef const number *x
     while r < n_rows:
         x = w.x + r * w.ldx
         if w.ahead != NULL:
-            dot_tile(DOT_ROWS, KT, True, x, w.ldx, last, packed, coef, s.dot_vecs, a + r, s.ld, w.ahead + r * w.ldx)
+            dot_tile(DOT_ROWS, KT, True, x, w.ldx, last, packed, coef, s.dot_vecs, a + r, s.ld, w.ahead + r * s.d, left)
         else:
-            dot_tile(DOT_ROWS, KT, False, x, w.ldx, last, packed, coef, s.dot_vecs, a + r, s.ld, NULL)
+            dot_tile(DOT_ROWS, KT, False, x, w.ldx, last, packed, coef, s.dot_vecs, a + r, s.ld, NULL, 0)
         r += DOT_ROWS
 
 
@@ -153,7 +154,7 @@ cdef inline void forward_tiles(Py_ssize_t RT, Py_ssize_t VT, Py_ssize_t v, const
     cdef number *out = a + v * VEC_LANES * s.ld
     while r < n_rows:
         if v == 0 and w.ahead != NULL:
-            forward_tile(RT, VT, True, w.x + r * ldx, ldx, b, coef, s.d, out + r, s.ld, w.ahead + r * ldx)
+            forward_tile(RT, VT, True, w.x + r * ldx, ldx, b, coef, s.d, out + r, s.ld, w.ahead + r * s.d)
         else:
             forward_tile(RT, VT, False, w.x + r * ldx, ldx, b, coef, s.d, out + r, s.ld, NULL)
         r += RT

@@ -795,9 +795,9 @@ def test_layouts_of_counts_weights_and_offset_give_the_same_bits(function):
     for dtype in (np.float64, np.float32) if dtype is np.float64 or name in SINGLE])
 @pytest.mark.parametrize("counts", [False, True], ids=["codes", "counts"])
 def test_results_are_bit_identical_for_every_number_of_threads(function, dtype, counts):
-    # 6 000 rows of 40 + 9 numbers are three row blocks, the last one short
+    # 6 000 rows of 40 + 9 numbers are four row blocks, the first one shorter
     p = moderate(counts, n=6000, d=40, C=9).of_type(dtype)
-    assert len(_threads.row_blocks(6000, 49)) == 3
+    assert len(_threads.row_blocks(6000, 49)) == 4
     one = flat(function(*p.args, **p.extras, n_threads=1))
     for n_threads in (2, 3):
         np.testing.assert_array_equal(flat(function(*p.args, **p.extras, n_threads=n_threads)), one)
@@ -1043,7 +1043,8 @@ def guarded(array, at_its_end):
 def test_nothing_before_or_beyond_the_arrays_is_read(dtype, at_its_end):
     # else this process ends here with a segmentation fault
     rng = np.random.default_rng(0)
-    for n, d in itertools.product((1, 8, 40, 1100), (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33, 40)):
+    # of 1024 rows the last block is a whole one: only there may rows narrower than a vector not be read in place
+    for n, d in itertools.product((1, 8, 40, 1024, 1100), (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33, 40)):
         X = rng.integers(0, 9, size=(n, d + 3)).astype(dtype)
         wide = guarded(X, at_its_end)
         tall = guarded(np.ascontiguousarray(X.T), at_its_end).T
@@ -1084,6 +1085,28 @@ def test_rows_beyond_2_to_the_31_elements_are_found(kernel_build):
         kernels.log_likelihood_and_gradient(X, kernels.KINDS["f"], None, None, coef, False, codes, None, None, None,
                                             gradient)
         assert gradient.tolist() == [[-0.5] * d, [0.5] * d]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("d", [1, 3, 4, 5, 7, 9, 15])
+def test_narrow_rows_read_in_place_and_copied_ones_give_the_same_bits(d, dtype):
+    rng = np.random.default_rng(d)
+    X = rng.normal(size=(1100, d)).astype(dtype)
+    strided = np.column_stack([X, np.full(1100, np.nan, dtype)])[:, :d]  # a stride that makes the kernels copy
+    for C in (2, 3, 4, 9):
+        coef, intercept, y = rng.normal(size=(C, d)), rng.normal(size=C), rng.integers(0, C, 1100)
+        np.testing.assert_array_equal(flat(cs.log_likelihood_and_gradient(X, y, coef, intercept)),
+                                      flat(cs.log_likelihood_and_gradient(strided, y, coef, intercept)))
+        np.testing.assert_array_equal(cs.predict_proba(X, coef), cs.predict_proba(strided, coef))
+
+
+@pytest.mark.parametrize("d", [1, 4, 7])
+@pytest.mark.parametrize("C", [1, 2, 3, 4, 9])
+def test_a_nan_in_a_row_stays_in_that_row(d, C):
+    X = np.ones((1100, d))
+    X[9, 0] = np.nan  # read together with the row before it where rows are narrower than a vector
+    out = DenseSamples(X, C, fit_intercept=False).row_results("probability", np.ones((C, d)), np.empty((1100, C)))
+    assert np.flatnonzero(~np.isfinite(out).all(axis=1)).tolist() == [9]
 
 
 def test_row_blocks_of_a_broadcast_array_are_loaded_one_at_a_time():
