@@ -65,12 +65,14 @@ def _documented(direction: str = "", single: str = "") -> Any:
 
 def _as_real(name: str, array: Any, dtype: type | None = None) -> NDArray[Any]:
     """Return an array of real numbers, converted to `dtype` if one is given."""
+    if type(array) is np.ndarray and array.dtype == np.float64:
+        return array
     values = np.asarray(array)
     if values.dtype.kind not in "fiub":
         raise TypeError(f"{name} has dtype {values.dtype}; real numbers are wanted")
-    if type(array) is not np.ndarray:
+    if values is not array:
         refuse_masked(name, array)
-    return values if dtype is None else values.astype(dtype, copy=False)
+    return np.asarray(values, dtype)
 
 
 def _as_params(coef: Any, intercept: Any, n_features: int, names: tuple[str, str] = ("coef", "intercept")) -> Array:
@@ -102,7 +104,7 @@ def _prepare(X: Any, y: Any, coef: Any, intercept: Any, sample_weight: Any, offs
                            n_threads=check_n_threads(n_threads), single=True)
     if y is not None:
         labels = np.asarray(y)
-        if type(y) is not np.ndarray:
+        if labels is not y:
             refuse_masked("y", y)
         if labels.ndim == 1 and labels.dtype.kind in "iub" and labels.shape == (n,):
             samples.codes = labels
@@ -274,7 +276,7 @@ def log_likelihood_and_gradient(X: ArrayLike, y: ArrayLike, coef: ArrayLike, int
 def _split(rows: Array, samples: DenseSamples) -> tuple[Array, Array | None]:
     if not samples.fit_intercept:
         return rows, None
-    return np.ascontiguousarray(rows[:, :-1]), np.ascontiguousarray(rows[:, -1])
+    return rows[:, :-1].copy(), rows[:, -1].copy()
 
 
 @_documented()
