@@ -196,7 +196,8 @@ def _work_together(function: Callable[[int, int], T], blocks: list[tuple[int, in
 class _Pool:
     """n_threads - 1 threads that take tasks from one queue and never end; tasks raise nothing.
 
-    Half the cost of a ThreadPoolExecutor's task, which has a Future with locks of its own: 17 us less a call.
+    A ThreadPoolExecutor's tasks have Futures with locks of their own: 8 empty blocks on two threads took 16 us, here
+    12; and where no second CPU was free, two threads 12% longer than one on 58 000 x 9 x 7, here 5%.
     """
 
     def __init__(self, n_threads: int) -> None:
