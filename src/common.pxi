@@ -4,7 +4,7 @@
 # csoftmax._dispatch chooses among the stubs' modules. It stands on simd.h.
 
 from libc.math cimport INFINITY, NAN
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 cdef extern from "simd.h" nogil:

@@ -201,10 +201,11 @@ cdef Work make_work(const Layout *s, Py_ssize_t more) except *:
 
 
 cdef bint try_work(Work *w, const Layout *s, Py_ssize_t more) noexcept nogil:
-    # False without memory; every part begins at a multiple of a vector
+    # False without memory; every part begins at a multiple of a vector. Only what is read before it is written
+    # is zeroed: a call at 150 x 4 x 3 took 3.1 us with all of it, 3.0 so.
     cdef Py_ssize_t block = round_up(s.rows * s.columns, VEC_LANES), logits = s.n_vec * VEC_LANES * s.ld
     cdef Py_ssize_t places = 2 * s.rows  # a Py_ssize_t is two floats at most
-    w.base = calloc((block + logits + 6 * s.rows + places + packed_size(s) + more) * sizeof(number) + 64, 1)
+    w.base = malloc((block + logits + 6 * s.rows + places + packed_size(s) + more) * sizeof(number) + 64)
     if w.base == NULL:
         return False
     w.x = w.ahead = NULL  # load_block sets these
@@ -219,6 +220,9 @@ cdef bint try_work(Work *w, const Layout *s, Py_ssize_t more) noexcept nogil:
     w.place = <Py_ssize_t *> (w.rest + s.rows)
     w.packed = w.rest + s.rows + places
     w.more = w.packed + packed_size(s)
+    memset(w.more, 0, more * sizeof(number))
+    if s.columns > s.d:
+        memset(w.block, 0, block * sizeof(number))  # the columns that fill a vector up
     return True
 
 
