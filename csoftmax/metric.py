@@ -25,6 +25,7 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
+from scipy.linalg import lapack
 
 from csoftmax.objective import SoftmaxObjective
 from csoftmax.samples import Array, assemble_pairs, pair_indices
@@ -92,8 +93,8 @@ class MetricCoordinates:
             both = basis.T @ (basis * (l2 / self.total_mass)[:, np.newaxis])
             both[np.arange(r), np.arange(r)] += 1.0
             unit = _column_norms(both)
-            root = linalg.cholesky(both / unit[:, np.newaxis] / unit)
-            change = linalg.solve_triangular(root, np.eye(len(both))) / unit[:, np.newaxis]
+            root = np.linalg.cholesky(both / unit[:, np.newaxis] / unit).T
+            change = lapack.dtrtrs(root, np.eye(len(both)))[0] / unit[:, np.newaxis]
             factor, beside = factor @ change[:r], basis[:, r:] @ change[r:]
         q = factor.shape[1]
         self._T = np.zeros((d + fit_intercept, q + fit_intercept))
@@ -329,7 +330,7 @@ def _inverse_factor(moments: Array) -> tuple[Array, Array]:
     is the one of minimum norm in standardised units. A column of length 0 is dropped.
     """
     unit = _column_norms(moments)
-    values, vectors = linalg.eigh(moments / unit[:, np.newaxis] / unit)
+    values, vectors = np.linalg.eigh(moments / unit[:, np.newaxis] / unit)
     keep = values > _RANK_TOLERANCE * max(len(moments), 8) * max(values.max(initial=0.0), 0.0)
     return vectors[:, keep] / np.sqrt(values[keep]) / unit[:, np.newaxis], vectors[:, ~keep]
 
