@@ -5,7 +5,7 @@ It stands on whichever of those libraries there are; every one but NumPy is opti
 import importlib
 import importlib.metadata
 
-MODULES = {"NumPy": "numpy", "SciPy": "scipy", "scikit-learn": "sklearn", "statsmodels": "statsmodels",
+MODULES = {"NumPy": "numpy", "SciPy": "scipy", "scikit-learn": "sklearn", "statsmodels": "statsmodels.api",
            "PyTorch": "torch", "JAX": "jax"}  # fmt: skip
 _loaded = {}
 

@@ -18,7 +18,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_N
            "NUMEXPR_NUM_THREADS")  # fmt: skip
 KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 RESULTS = Path(__file__).parent / "results"
-PICTURES = ("likelihood", "roofline")  # the cases that plot.py has a function for
+PICTURES = ("likelihood", "roofline", "solvers")  # the cases that plot.py has a function for
 EPILOG = """\
 public tables for --data, from scikit-learn:
   X, y = fetch_openml("satimage", version=1, return_X_y=True, as_frame=False)
@@ -35,11 +35,11 @@ def parse():
     parser.add_argument("--only", metavar="CASE", action="append", choices=cases.NAMES,
                         help=f"run this case only (repeatable): {', '.join(cases.NAMES)}")  # fmt: skip
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 7, with --quick 2)")
-    parser.add_argument("--data", metavar="DIR", help="add the *.npz tables (X, y) in DIR to the fits; see below")
+    parser.add_argument("--data", metavar="DIR", help="add the *.npz (X, y) in DIR to fit and solvers, see below")
     parser.add_argument("--json", metavar="FILE", help="write every time and number to FILE")
     parser.add_argument("--load", metavar="FILE", help="print and draw what --json wrote, run nothing")
     parser.add_argument("--plot", metavar="FILE", type=Path,
-                        help="the picture, of likelihood or roofline; with both -CASE is added to the name\n"
+                        help="the picture, if the case has one; with several -CASE is added to the name\n"
                              "(default bench/results/CASE.png, with --quick none)")  # fmt: skip
     parser.add_argument("--markdown", action="store_true", help="print tables to paste into the README")
     return parser.parse_args()
@@ -160,6 +160,11 @@ def tables(case, markdown):
         yield title + grid([head, *body], markdown)
         if any(row.outside_means for row in timed):
             yield "! stopped short of the maximum: the ratio is not in the mean"
+    worded = [row for row in rows if row.cells]
+    if worded:
+        names = list(dict.fromkeys(name for row in worded for name in row.cells))
+        body = [[row.label, *(row.cells.get(name, "") for name in names)] for row in worded]
+        yield grid([["", *names], *body], markdown)
     for title in dict.fromkeys([case["values"], *(title for row in rows for title in row.more)]):
         valued = [(row.label, row.values if title == case["values"] else row.more.get(title)) for row in rows]
         valued = [(row, values) for row, values in valued if values]

@@ -31,6 +31,8 @@ class Row:
     times: dict[str, list[float]] = field(default_factory=dict)  # seconds per call, one entry a round
     values: dict[str, float] = field(default_factory=dict)  # the case's other number (its VALUES says which)
     more: dict[str, dict[str, float]] = field(default_factory=dict)  # {title of a further table: its values}
+    cells: dict[str, str] = field(default_factory=dict)  # {column: text} of a table that the case words itself
+    runs: dict[str, list[list[float]]] = field(default_factory=dict)  # {contestant: [tolerance, seconds, gap] of each}
     outside_means: list[str] = field(default_factory=list)  # peers whose ratio is shown, marked, and not averaged
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)  # broken checks: run.py exits nonzero

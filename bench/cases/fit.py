@@ -22,14 +22,14 @@ QUICK_ROWS = 600
 CHECKS = f"csoftmax within {OURS_WITHIN:g} of the best, and a peer within {PEER_WITHIN:g} of it"
 
 
-def bundled_tables():
+def bundled_tables(sklearn_names=("iris", "wine", "digits")):
     """(label, X, y as codes, l2); unpenalised where the maximum exists."""
     yield "penguins", *_bundled("penguins", ("flipper_length_mm", "body_mass_g"), "species"), 0.0
     yield "anes96", *_bundled("anes96", ("logpopul", "selfLR", "age", "educ", "income"), "PID"), 0.0
     if peer("scikit-learn") is not None:
         from sklearn import datasets
 
-        for name in ("iris", "wine", "digits"):
+        for name in sklearn_names:
             yield name, *_codes(*getattr(datasets, f"load_{name}")(return_X_y=True)), 1.0
 
 
@@ -74,36 +74,45 @@ def ours(X, y, l2):
     return call
 
 
+def sklearn_model(solver, y, l2, tol=1e-8, max_iter=10_000):
+    from sklearn.linear_model import LogisticRegression
+
+    two_classes = y.max() == 1  # one row there, which holds the difference of our two
+    C = np.inf if l2 == 0 else (2 if two_classes else 1) / l2
+    return LogisticRegression(C=C, solver=solver, tol=tol, max_iter=max_iter, random_state=0)
+
+
+def sklearn_params(model):
+    """(coef, intercept) of a fitted model, a row for each class."""
+    if len(model.classes_) == 2:
+        return np.vstack([-model.coef_, model.coef_]) / 2, np.append(-model.intercept_, model.intercept_) / 2
+    return model.coef_, model.intercept_
+
+
 def sklearn_fit(solver):
     def make(X, y, l2):
-        from sklearn.linear_model import LogisticRegression
-
-        two_classes = y.max() == 1  # one row there, which holds the difference of our two
-        C = np.inf if l2 == 0 else (2 if two_classes else 1) / l2
-        model = LogisticRegression(C=C, solver=solver, tol=1e-8, max_iter=10_000)
-
-        def call():
-            model.fit(X, y)
-            if two_classes:
-                return np.vstack([-model.coef_, model.coef_]) / 2, np.append(-model.intercept_, model.intercept_) / 2
-            return model.coef_, model.intercept_
-
-        return call
+        model = sklearn_model(solver, y, l2)
+        return lambda: sklearn_params(model.fit(X, y))
 
     return make
 
 
-def statsmodels_fit(X, y, l2):
+def statsmodels_result(X, y, method, maxiter, **options):
     from statsmodels.api import MNLogit
 
     design = np.column_stack([X, np.ones(len(y))])
+    return MNLogit(y, design).fit(method=method, maxiter=maxiter, disp=0, **options)
 
-    def call():
-        params = MNLogit(y, design).fit(method="newton", maxiter=100, disp=0).params
-        params = np.column_stack([np.zeros(design.shape[1]), np.asarray(params)]).T
-        return params[:, :-1], params[:, -1]
 
-    return call
+def statsmodels_params(result):
+    """(coef, intercept), a row for each class: the first, the reference, is 0."""
+    params = np.asarray(result.params)
+    params = np.column_stack([np.zeros(len(params)), params]).T
+    return params[:, :-1], params[:, -1]
+
+
+def statsmodels_fit(X, y, l2):
+    return lambda: statsmodels_params(statsmodels_result(X, y, "newton", 100))
 
 
 LBFGS, CHOLESKY = "scikit-learn lbfgs", "scikit-learn newton-cholesky"
