@@ -11,6 +11,9 @@ from timing import OURS, shape_of
 
 COLOURS = {"NumPy": "#2f55c4", "NumPy, C x n": "#6f9ae8", "SciPy": "#8a5cc2", "scikit-learn": "#d99400",
            "statsmodels": "#9c6b4e", "PyTorch": "#e8503a", "JAX": "#3ca951"}  # fmt: skip
+SOLVERS = {"scikit-learn newton-cholesky": "#d99400", "scikit-learn newton-cg": "#e8503a",
+           "scikit-learn lbfgs": "#8a5cc2", "scikit-learn saga": "#3ca951", "statsmodels newton": "#9c6b4e",
+           "statsmodels bfgs": "#c9a38c", "NumPy BFGS": "#2f55c4"}  # fmt: skip
 LEVELS = {"v4": ("#2f55c4", "AVX-512"), "v3": ("#d99400", "AVX2"), "baseline": ("#9c6b4e", "baseline")}
 matplotlib.use("Agg")
 INK, FAINT = "#222222", "#d9d9d9"
@@ -140,6 +143,74 @@ def roofline(rows, about, path):
     subtitle = ("a bar is its shape's limit, exponentials included; at the foot of each column n, d, C: time / limit "
                 f"of {best}\none thread on one core; {about['processor']}; {about['rounds']} rounds")  # fmt: skip
     finish(figure, "Log-likelihood and gradient of softmax regression under the machine's roofline", subtitle, path)
+
+
+def solvers(rows, about, path):
+    """Which share of the problems each solver has solved after so many times csoftmax's time at its default settings.
+
+    A panel for each gap (down) and for raw and standardised units (across); a line is a distribution function, which
+    rises to the right of 1 where csoftmax is faster, and ends below 1 where the gap was never reached.
+    """
+    rows = [row for row in rows if row.runs]
+    gaps, units = (1e-6, 1e-10), ("raw", "standardised")
+    default = 1e-8  # csoftmax's tol
+    figure, panels = pyplot.subplots(2, 2, figsize=(11, 7.6), layout="constrained", sharex=True, sharey=True)
+    names = [name for name in SOLVERS if any(name in row.runs for row in rows)]
+    slowest, fastest = 10.0, 0.5
+    for across, down in ((i, k) for i in range(2) for k in range(2)):
+        axes, gap = panels[down, across], gaps[down]
+        chosen = [row for row in rows if f"; {units[across]}," in row.label]
+        if not chosen:
+            continue
+        ends = []
+        for name in names:
+            among = [row for row in chosen if name in row.runs]
+            ratios = []
+            for row in among:
+                base = next(seconds for tol, seconds, _ in row.runs[OURS] if tol == default)
+                reached = [seconds for _, seconds, short in row.runs[name] if short <= gap]
+                ratios += [min(reached) / base] if reached else []
+            ratios.sort()
+            if not among:
+                continue
+            slowest, fastest = max([slowest, *ratios]), min([fastest, *ratios])
+            shares = [(i + 1) / len(among) for i in range(len(ratios))]
+            steps = [1e-9, *ratios, 1e9]
+            axes.step(steps, [0, *shares, shares[-1] if shares else 0], where="post", color=SOLVERS[name],
+                      linewidth=1.8, zorder=3)  # fmt: skip
+            ends.append((shares[-1] if shares else 0, name))
+        axes.axvline(1, color=INK, linewidth=1.4, zorder=2)
+        axes.set_title(("" if down else " \n \n \n")  # room for the subtitle
+                       + f"to a relative gap of {gap:g}, X in {units[across]} units ({len(chosen)} problems)",
+                       fontsize=9.5, loc="left", color=INK)  # fmt: skip
+        # the names at the lines' ends, pushed apart
+        height = 1.03
+        for share, name in sorted(ends, key=lambda end: (-end[0], names.index(end[1]))):
+            height = min(height - 0.055, share)
+            axes.annotate(f"{name}  {share:.0%}", (1, height), xycoords=("axes fraction", "data"), xytext=(5, 0),
+                          textcoords="offset points", va="center", fontsize=8, color=SOLVERS[name],
+                          fontweight="bold", annotation_clip=False)  # fmt: skip
+    axes.set_xscale("log")
+    left, right = fastest / 1.2, slowest * 1.2
+    axes.set_xlim(left, right)
+    axes.set_ylim(0, 1.02)
+    ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if left <= t <= right]
+    axes.set_xticks(ticks, ["1\ncsoftmax" if t == 1 else f"{t:g}" for t in ticks])
+    axes.minorticks_off()
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
+    for axes in panels.flat:
+        axes.grid(color=FAINT, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.tick_params(labelsize=9)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    for axes in panels[1]:
+        axes.set_xlabel("time / csoftmax's time at its default settings (log scale)", fontsize=9)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("share of the problems solved", fontsize=9)
+    subtitle = ("each solver at its best tolerance for each problem; at the right the share that it solves at all "
+                f"(statsmodels: of those without a penalty)\none thread on one core; {about['processor']}")  # fmt: skip
+    finish(figure, "Fits of softmax regression: problems solved over time", subtitle, path)
 
 
 def finish(figure, title, subtitle, path):

@@ -143,7 +143,7 @@ def tables(case, markdown):
     """The case's tables as text."""
     rows = case["rows"]
     timed = [row for row in rows if OURS in row.times]
-    label = "n, d, C" if not timed or timed[0].label[:1].isdigit() else ""
+    label = "n, d, C" if (timed or rows)[0].label[:1].isdigit() else ""
     if timed:
         peers = list(dict.fromkeys(name for row in timed for name in row.peers()))
         means = geometric_means(timed)

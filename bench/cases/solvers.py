@@ -175,10 +175,11 @@ def compare(label, X, y, l2, settings):
     def value(coef, intercept):
         return float(penalized_log_likelihood(X, y, coef, intercept, l2))
 
-    runs = {OURS: []}
+    runs, succeeded = {OURS: []}, False
     for tol in OUR_LADDER:
         result, seconds = timed(lambda tol=tol: ours(X, y, l2, tol))
         runs[OURS].append([tol, seconds, value(result.coef, result.intercept), None])
+        succeeded |= result.success
         if tol == DEFAULT and not result.success:
             row.failures.append(f"csoftmax: {result.message}")
     default = next(run for run in runs[OURS] if run[0] == DEFAULT)
@@ -196,6 +197,8 @@ def compare(label, X, y, l2, settings):
             row.notes.append(f"{name}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
         arrived = [run[1] for run in runs[name] if run[2] >= enough]
         limit = min([limit, *(max(LEAST, MULTIPLE * seconds) for seconds in arrived)])
+        if runs[name] and all(math.isnan(run[2]) for run in runs[name]):
+            row.notes.append(f"{name}: coefficients that are not finite")
     runs = {name: [run for run in some if not math.isnan(run[2])] for name, some in runs.items()}
     best = max(run[2] for some in runs.values() for run in some)
     for some in runs.values():
@@ -204,6 +207,10 @@ def compare(label, X, y, l2, settings):
     row.values = {name: min(run[2] for run in some) for name, some in runs.items() if some}
     if not default[2] <= GAPS[-1]:  # a nan fails
         row.failures.append(f"csoftmax by default stops at a gap of {default[2]:.1e}")
+
+    if not succeeded:
+        row.notes.append("not timed: csoftmax did not certify a maximum, so none is known")
+        return row, {}, by_default
 
     chosen = {}  # {(gap, group): (contestant, its run)}
     for gap in GAPS:
