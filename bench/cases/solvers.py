@@ -46,7 +46,7 @@ UNITS = ("raw", "standardised")
 AGAINST_DEFAULT = f"scikit-learn / default, {GAPS[-1]:g}"
 QUICK_LIMIT = 0.3
 LIMIT, MULTIPLE, LEAST = 5.0, 20, 0.1  # seconds; times the fastest peer's; seconds
-ROUND_SECONDS = 12.0
+ROUND_SECONDS = 8.0
 SAME = 1e-10  # relative difference of the two maxima, in raw and in standardised units
 CHECKS = (f"csoftmax at its default settings succeeds and reaches {GAPS[-1]:g}; an unpenalised maximum is the same to "
           f"{SAME:g} in raw and in standardised units")  # fmt: skip
@@ -159,7 +159,7 @@ def climb(fit, value, limit, enough):
         reached = value(coef, intercept)
         yield [tol, seconds, reached, max_iter]
         spent += seconds
-        if reached >= enough or n_iter >= max_iter or seconds > limit or spent > 4 * limit:
+        if reached >= enough or n_iter >= max_iter or seconds > limit or spent > 2 * limit:
             return
 
 
