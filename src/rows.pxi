@@ -78,10 +78,11 @@ cdef number limit_logsumexp(const number *x, Py_ssize_t n, Py_ssize_t stride) no
 
 
 cdef inline vec add_exponential(int what, vec x, const top *t, vec *sum, vec *lost, vec *ties) noexcept nogil:
-    # exp(x - m). softmax: added to a sum that began at 1; else added unless x is m, which is counted
+    # exp(x - m). softmax: added to a sum that began at 1; else added unless x is m, which is counted. logsumexp's 2 ulp
+    # ask for the closer exp.
     cdef vec e, low
     if what == SOFTMAX:
-        e = vexp_below(x, t)
+        e = vexp_below(x, t, False)
         vadd_smaller(sum, lost, e)
         return e
     ties[0] = vadd_where_equal(ties[0], x, t.m, vset(1.0))
@@ -89,7 +90,7 @@ cdef inline vec add_exponential(int what, vec x, const top *t, vec *sum, vec *lo
         e = vexp_below_in_parts(x, t, &low)
         vadd_exact(sum, lost, vwhere_differs(x, t.m, low))
     else:
-        e = vexp_below(x, t)
+        e = vexp_below(x, t, what == LOGSUMEXP)
     vadd_exact(sum, lost, vwhere_differs(x, t.m, e))
     return e
 
@@ -100,7 +101,7 @@ cdef inline number first_sum(int what) noexcept nogil:
 
 cdef inline vec finish(int what, vec sum, vec lost, vec more, vec *low) noexcept nogil:
     # What the entries are finished with, in two parts, once `more` is added to the sum: 1 / (1 + rest) for softmax, else
-    # log1p(rest). `more` is what the sum began with, and 1 for the largest entry, too much; or the ties too few.
+    # log1p(rest). `more` is, negative, what the sum began with; else the ties but one.
     vadd_exact(&sum, &lost, more)
     low[0] = vset(0.0)
     vadd_smaller(&sum, low, lost)
@@ -124,8 +125,8 @@ cdef inline vec finished_sum(vec m, vec high, vec low) noexcept nogil:
 # ----------------------------------------------------------------------------------------------------- columns
 
 cdef struct Columns:
-    # `lanes` neighbours in each of `rows` lines, `step` apart. Where `merged` > 1 the lanes i, i + width, i + 2 width ...
-    # are parts of column i, and `last` is a line that the C % merged entries left are in, -inf beyond.
+    # `lanes` neighbours in each of `rows` lines, `step` apart. Where `merged` > 1 the lanes i, i + width, i + 2 width
+    # ... are parts of column i, and `last` is a line that the C % merged entries left are in, -inf beyond.
     Py_ssize_t C, stride, width, merged, lanes, rows, step, left
     number *maxima
     number *sums        # later what finish returns
@@ -290,6 +291,8 @@ cdef inline void columns(int what, const number *x, number *out, Columns *s) noe
         source = out
     if s.rows * s.lanes * <Py_ssize_t> sizeof(number) <= L1_BYTES:
         block = s.rows
+    elif s.step * <Py_ssize_t> sizeof(number) % 4096 == 0:
+        block = LINES // 2  # all lines, x's and out's, go to one set of the first cache, and it has 8 places
     for i in range(size):
         s.maxima[i] = <number> -INFINITY
         s.sums[i] = first_sum(what)
@@ -477,10 +480,10 @@ cdef inline vec row_maxima(const number *x, Py_ssize_t C) noexcept nogil:
     return vmax(a, b)
 
 
-cdef inline void row_accumulated(int what, const number *x, number *out, Py_ssize_t C, number maximum, vec *sum, vec *lost,
-                          vec *ties) noexcept nogil:
-    # The accumulators of one row, in lanes; for softmax out gets exp(x - m). The lanes that fill up the last vector hold
-    # the maximum: its exponential needs no branch.
+cdef inline void row_accumulated(int what, const number *x, number *out, Py_ssize_t C, number maximum, vec *sum,
+                                 vec *lost, vec *ties) noexcept nogil:
+    # The accumulators of one row, in lanes; for softmax out gets exp(x - m). The lanes that fill up the last vector
+    # hold the maximum: its exponential needs no branch.
     cdef Py_ssize_t k = 0
     cdef vec e
     cdef top t = vtop(vset(maximum))
@@ -508,17 +511,17 @@ cdef inline number row_excess(int what, Py_ssize_t C) noexcept nogil:
 
 
 cdef inline void row_finished(int what, const number *x, number *out, Py_ssize_t C, number maximum, number high,
-                             number low) noexcept nogil:
+                              number low) noexcept nogil:
     cdef Py_ssize_t k = 0
     cdef const number *source = x
-    cdef vec m = vset(maximum), h = vset(high), l = vset(low)
+    cdef vec m = vset(maximum), highs = vset(high), lows = vset(low)
     if what == SOFTMAX:
         source = out
     while k + VEC_LANES <= C:
-        vstore(out + k, finished(what, vload(source + k), m, h, l))
+        vstore(out + k, finished(what, vload(source + k), m, highs, lows))
         k += VEC_LANES
     if k < C:
-        vstore_part(out + k, finished(what, vload_part(source + k, C - k, m), m, h, l), C - k)
+        vstore_part(out + k, finished(what, vload_part(source + k, C - k, m), m, highs, lows), C - k)
 
 
 cdef void limit_row(int what, const number *x, number *out, Py_ssize_t C) noexcept nogil:
