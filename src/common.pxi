@@ -5,7 +5,7 @@
 
 from libc.math cimport INFINITY, NAN
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memmove, memset
 
 cdef extern from "simd.h" nogil:
     ctypedef double number "number_t"   # double, or float in the modules for it
@@ -14,21 +14,33 @@ cdef extern from "simd.h" nogil:
     vec vload(const number *p)
     vec vload_once(const number *p)
     void vstore(number *p, vec v)
+    vec vload_part(const number *p, Py_ssize_t n, vec beyond)
+    void vstore_part(number *p, vec v, Py_ssize_t n)
     vec vset(number x)
     vec vmax(vec a, vec b)
-    vec vwhere_differs(vec a, vec b, vec x)
+    number vfirst(vec v)
     vec vwhere_finite(vec a, vec x)
+    vec vwhere_differs(vec a, vec b, vec x)
     vec vadd_where_equal(vec s, vec a, vec b, vec x)
     vec vadd_unless_equal(vec s, vec a, vec b, vec x)
     vec vblend_equal(vec a, vec b, vec x, vec y)
     vec vexp(vec x)
-    vec vexp_gradual(vec x)
-    vec vexp_parts(vec x, vec *low)
+    ctypedef struct top "top_t":
+        vec m
+    const bint EXP_IN_PARTS
+    top vtop(vec m)
+    vec vexp_below(vec x, const top *t, bint close)
+    vec vexp_below_in_parts(vec x, const top *t, vec *low)
     vec vlog1p(vec x, vec reciprocal)
     vec vlog1p_parts(vec x, vec x_low, vec reciprocal, vec *low)
-    vec vdivide(vec a, vec b, vec reciprocal)
+    vec vreciprocal_parts(vec b, vec b_low, vec *low)
     void vadd_exact(vec *sum, vec *lost, vec x)
+    void vadd_smaller(vec *sum, vec *lost, vec x)
     bint vall_finite(vec a)
+    vec vload_halves(const number *lower, const number *upper)
+    void vtranspose(vec *a, int n)
+    void vfrom_rows(vec *a, int C)
+    void vto_rows(vec *a, int C)
     void vstore_columns(number *out, Py_ssize_t stride, vec *a, int n)
     void vadd_sums(number *out, vec *a, int n)
     double vsum(vec v)

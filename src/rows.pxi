@@ -7,15 +7,16 @@
 #     log_softmax[i] = (x[i] - m) - log1p(rest)
 #     softmax[i] = exp(x[i] - m) / (1 + rest)
 #
-# The largest term stays out of the sum (Blanchard, Higham & Higham 2021, doi:10.1093/imanum/draa038). x[k] - m is
-# carried with its rounding error (Dekker's two-sum): exp(d + e) = exp(d) (1 + e), without which a far-off entry of
-# softmax is wrong by up to 475 ulp. The sum is carried with its error too, and so is the logarithm where it meets m:
-# plain sums were off by 65 ulp at 1000 equal terms.
+# The largest term stays out of the sum (Blanchard, Higham & Higham 2021, doi:10.1093/imanum/draa038). exp(x[k] - m)
+# knows what x[k] - m loses (simd.h's vexp_below), without which a far-off entry of softmax is wrong by up to 475 ulp.
+# The sum is carried with its error too, and so is the logarithm where it meets m: plain sums were off by 65 ulp at 1000
+# equal terms. softmax needs 1 + rest alone, to which no term is too small to lose digits: its sums begin at 1, which no
+# term exceeds, and a term then takes 4 additions instead of 7 and a comparison.
 #
 # The array is contiguous, of shape (outer, C, inner). A column is one (outer, inner) pair, its entries `inner` apart.
-# Short columns are copied to a panel, a vector of them side by side, so that nothing is reduced across lanes; long ones
-# are worked on where they are. Each column's result depends on the array's shape and the column alone, but for the last
-# bit where a neighbour's largest entry is not finite: its group then goes through a panel.
+# Columns that lie side by side are worked on where they are, and columns whose entries are neighbours, a row each, too
+# if they are long; short rows are transposed to a panel. Each column's result depends on the array's shape and the
+# column alone.
 #
 # nan anywhere gives nan; one +inf is the limit (softmax 1 there, 0 elsewhere), several have none (nan); all -inf
 # gives nan, and -inf for logsumexp.
@@ -26,110 +27,356 @@ cdef enum:
     LOGSUMEXP = 2
 
 cdef enum:
-    PANEL_BYTES = 32768
-    WIDE_PANEL_BYTES = 524288   # where C is 512 and more: runs of a cache line cost more than the second cache
-    LONG_COLUMN = 256           # entries from which columns are worked on where they are,
-    VERY_LONG_COLUMN = 4096     # if there are many of them side by side
-    LONG_BYTES = 1048576    # of them at a time: two passes read them again from the second cache
+    PANEL_BYTES = 8192       # leaves half of the first cache to what is kept of each column and the rows themselves
+    L1_BYTES = 16384
+    STRIP_BYTES = 262144    # of neighbouring columns at a time: later passes find them in the second cache
+    SHORTEST_RUN = 512      # bytes of them side by side
+    LINES = 8               # at a time where they are not in the first cache
+    LONG_ROW = 32           # entries from which rows are worked on where they are
     FEW_COLUMNS_ = 128
-    TIES_MASK = 1048575     # float counts ones up to 2^24: they join the sum long before
+    TIES = 1048576          # float counts ones up to 2^24: they join the sum long before
 
 
 FEW_COLUMNS = FEW_COLUMNS_
 
 
-cdef bint has_nan(const number *x, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
-    cdef Py_ssize_t k
+# Where the largest entry is not finite, which entry of the limit is the one that counts:
+cdef enum:
+    FINITE = -2
+    NONE = -1
+
+
+cdef Py_ssize_t limit_entry(const number *x, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
+    # the only +inf; NONE with a nan, several +inf or none
+    cdef Py_ssize_t k, entry = NONE, count = 0
     for k in range(n):
         if x[k * stride] != x[k * stride]:
-            return True
-    return False
+            return NONE
+        if x[k * stride] == INFINITY:
+            entry = k
+            count += 1
+    return entry if count == 1 else NONE
 
 
-cdef Py_ssize_t infinities(const number *x, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
-    cdef Py_ssize_t k, count = 0
+cdef void limit_column(int what, number *out, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t entry) noexcept nogil:
+    cdef Py_ssize_t k
+    cdef number others = <number> (NAN if entry == NONE else -INFINITY if what == LOG_SOFTMAX else 0.0)
     for k in range(n):
-        count += x[k * stride] == INFINITY
-    return count
+        out[k * stride] = others
+    if entry != NONE:
+        out[entry * stride] = 0.0 if what == LOG_SOFTMAX else 1.0
 
 
-cdef void limit_column(int what, number *x, Py_ssize_t n, Py_ssize_t stride, number *sum) noexcept nogil:
-    # the answer for entries whose largest is not finite, in place, or in `sum` for logsumexp
-    cdef Py_ssize_t k, count = infinities(x, n, stride)
-    cdef bint nan = has_nan(x, n, stride)
-    if what == LOGSUMEXP:
-        sum[0] = <number> (NAN if nan else INFINITY if count > 0 else -INFINITY)
-        return
+cdef number limit_logsumexp(const number *x, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
+    cdef Py_ssize_t k
+    cdef number m = <number> -INFINITY
     for k in range(n):
-        if count != 1 or nan:
-            x[k * stride] = <number> NAN
-        elif x[k * stride] == INFINITY:
-            x[k * stride] = 0.0 if what == LOG_SOFTMAX else 1.0
-        else:
-            x[k * stride] = <number> -INFINITY if what == LOG_SOFTMAX else 0.0
+        if x[k * stride] != x[k * stride]:
+            return <number> NAN
+        m = max(m, x[k * stride])
+    return m
 
 
-cdef inline void add_exponential(int what, vec x, vec m, vec *e, vec *sum, vec *lost, vec *ties) noexcept nogil:
-    # e <- exp(x - m); added to the sum unless x is m, which is counted
-    cdef vec d = x - m, b = x - d, y, low
-    # (x - (d + b)) + (b - m) is what x - m lost; where d is -inf that is nan, and exp is 0
-    cdef vec rest = (x - (d + b)) + (b - m)
-    ties[0] = vadd_where_equal(ties[0], x, m, vset(1.0))
-    if what == LOGSUMEXP and sizeof(number) == 4:  # the rounding of exp's own last addition left 2.1 ulp in float
-        y = vexp_parts(d, &low)
-        low = low + vwhere_finite(d, (y + low) * rest)
-        vadd_exact(sum, lost, vwhere_differs(x, m, low))
-    else:
-        y = vexp_gradual(d)
-        y = y + vwhere_finite(d, y * rest)
-    vadd_exact(sum, lost, vwhere_differs(x, m, y))
-    e[0] = y
-
-
-# ------------------------------------------------------------------------------------------------------ panels
-
-cdef void panel_vector(int what, number *x, Py_ssize_t C, Py_ssize_t ld, number *saved, number *sums,
-                       const number *ahead, Py_ssize_t stride) noexcept nogil:
-    # a vector of columns, ld from one entry to the next, in place; or their logsumexp in `sums`. Meanwhile C lines of
-    # the next panel are fetched from `ahead` on: 32 x 128000 took 1.3 times as long without.
-    cdef Py_ssize_t k, lane
-    cdef vec m = vload(x), e, sum = vset(0.0), lost = vset(0.0), ties = vset(-1.0), log_low = vset(0.0), log_high
-    cdef number maxima[16]
-    for k in range(C):
-        PREFETCH(ahead + k * stride)
-        m = vmax(vload(x + k * ld), m)
-    cdef bint finite = vall_finite(m)
-    if not finite:
-        vstore(maxima, m)
-        for k in range(C):
-            vstore(saved + k * VEC_LANES, vload(x + k * ld))
-    for k in range(C):
-        add_exponential(what, vload(x + k * ld), m, &e, &sum, &lost, &ties)
-        if what == SOFTMAX:
-            vstore(x + k * ld, e)
-    vadd_exact(&sum, &lost, ties)
+cdef inline vec add_exponential(int what, vec x, const top *t, vec *sum, vec *lost, vec *ties) noexcept nogil:
+    # exp(x - m). softmax: added to a sum that began at 1; else added unless x is m, which is counted. logsumexp's 2 ulp
+    # ask for the closer exp.
+    cdef vec e, low
     if what == SOFTMAX:
-        vadd_exact(&sum, &lost, vset(1.0))
-        sum = sum + lost
-        e = vset(1.0) / sum
-        for k in range(C):
-            vstore(x + k * ld, vdivide(vload(x + k * ld), sum, e))
+        e = vexp_below(x, t, False)
+        vadd_smaller(sum, lost, e)
+        return e
+    ties[0] = vadd_where_equal(ties[0], x, t.m, vset(1.0))
+    if what == LOGSUMEXP and EXP_IN_PARTS:
+        e = vexp_below_in_parts(x, t, &low)
+        vadd_exact(sum, lost, vwhere_differs(x, t.m, low))
     else:
-        log_high = vlog1p_parts(sum, lost, vset(1.0) / (sum + 1.0), &log_low)
-        if what == LOG_SOFTMAX:
-            for k in range(C):
-                vstore(x + k * ld, (vload(x + k * ld) - m) - log_high)
-        else:
-            vadd_exact(&m, &log_low, log_high)
-            vstore(sums, m + log_low)
-    if not finite:
-        for lane in range(VEC_LANES):
-            if maxima[lane] - maxima[lane] != 0.0:
-                limit_column(what, saved + lane, C, VEC_LANES, sums + lane)
-                if what != LOGSUMEXP:
-                    for k in range(C):
-                        x[k * ld + lane] = saved[k * VEC_LANES + lane]
+        e = vexp_below(x, t, what == LOGSUMEXP)
+    vadd_exact(sum, lost, vwhere_differs(x, t.m, e))
+    return e
 
+
+cdef inline number first_sum(int what) noexcept nogil:
+    return 1.0 if what == SOFTMAX else 0.0
+
+
+cdef inline vec finish(int what, vec sum, vec lost, vec more, vec *low) noexcept nogil:
+    # What the entries are finished with, in two parts, once `more` is added to the sum: 1 / (1 + rest) for softmax, else
+    # log1p(rest). `more` is, negative, what the sum began with; else the ties but one.
+    vadd_exact(&sum, &lost, more)
+    low[0] = vset(0.0)
+    vadd_smaller(&sum, low, lost)
+    if what == SOFTMAX:
+        return vreciprocal_parts(sum, low[0], low)
+    return vlog1p_parts(sum, low[0], vset(1.0) / (sum + 1.0), low)
+
+
+cdef inline vec finished(int what, vec x, vec m, vec high, vec low) noexcept nogil:
+    # an entry's result; for softmax x is exp(x - m)
+    if what == SOFTMAX:
+        return x * high + x * low
+    return (x - m) - high
+
+
+cdef inline vec finished_sum(vec m, vec high, vec low) noexcept nogil:
+    vadd_exact(&m, &low, high)
+    return m + low
+
+
+# ----------------------------------------------------------------------------------------------------- columns
+
+cdef struct Columns:
+    # `lanes` neighbours in each of `rows` lines, `step` apart. Where `merged` > 1 the lanes i, i + width, i + 2 width
+    # ... are parts of column i, and `last` is a line that the C % merged entries left are in, -inf beyond.
+    Py_ssize_t C, stride, width, merged, lanes, rows, step, left
+    number *maxima
+    number *sums        # later what finish returns
+    number *lost        # and its lower part
+    number *ties
+    number *last
+    top *tops           # a vector's each
+    Py_ssize_t *limits
+
+
+cdef Py_ssize_t columns_memory(Py_ssize_t lanes) noexcept nogil:
+    # bytes for so many lanes
+    cdef Py_ssize_t size = round_up(lanes, VEC_LANES)
+    return 5 * size * sizeof(number) + size // VEC_LANES * sizeof(top) + lanes * sizeof(Py_ssize_t) + 64
+
+
+cdef Columns make_columns(Py_ssize_t C, Py_ssize_t stride, Py_ssize_t width, Py_ssize_t merged,
+                          void *memory) noexcept nogil:
+    cdef Columns s
+    cdef Py_ssize_t size = round_up(merged * width, VEC_LANES)
+    s.C = C
+    s.stride = stride
+    s.width = width
+    s.merged = merged
+    s.lanes = merged * width
+    s.rows = C // merged
+    s.step = stride * merged
+    s.left = (C - s.rows * merged) * width
+    s.maxima = <number *> ((<size_t> memory + 63) // 64 * 64)
+    s.sums = s.maxima + size
+    s.lost = s.sums + size
+    s.ties = s.lost + size
+    s.last = s.ties + size
+    s.tops = <top *> (s.last + size)
+    s.limits = <Py_ssize_t *> (s.tops + size // VEC_LANES)
+    return s
+
+
+cdef inline void vector_maxima(const number *x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t i, Py_ssize_t n,
+                               Columns *s) noexcept nogil:
+    # of the lanes i .. i + n, at most a vector, of so many lines
+    cdef Py_ssize_t r
+    cdef vec m = vload(s.maxima + i)
+    for r in range(rows):
+        m = vmax(vload_part(x + r * step + i, n, m), m)
+    vstore(s.maxima + i, m)
+
+
+cdef inline void vector_sums(int what, const number *x, number *out, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t i,
+                             Py_ssize_t n, Columns *s) noexcept nogil:
+    cdef Py_ssize_t r
+    cdef vec e, sum = vload(s.sums + i), lost = vload(s.lost + i), ties = vload(s.ties + i)
+    cdef top t = s.tops[i // VEC_LANES]
+    for r in range(rows):
+        e = add_exponential(what, vload_part(x + r * step + i, n, t.m), &t, &sum, &lost, &ties)
+        if what == SOFTMAX:
+            vstore_part(out + r * step + i, e, n)
+    vstore(s.sums + i, sum)
+    vstore(s.lost + i, lost)
+    vstore(s.ties + i, ties)
+
+
+cdef inline void vector_results(int what, const number *x, number *out, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t i,
+                                Py_ssize_t n, Columns *s) noexcept nogil:
+    cdef Py_ssize_t r
+    cdef vec m = vload(s.maxima + i), high = vload(s.sums + i), low = vload(s.lost + i)
+    for r in range(rows):
+        vstore_part(out + r * step + i, finished(what, vload_part(x + r * step + i, n, m), m, high, low), n)
+
+
+cdef inline void lines_maxima(const number *x, Py_ssize_t step, Py_ssize_t rows, Columns *s) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    while i + VEC_LANES <= s.lanes:
+        vector_maxima(x, step, rows, i, VEC_LANES, s)
+        i += VEC_LANES
+    if i < s.lanes:
+        vector_maxima(x, step, rows, i, s.lanes - i, s)
+
+
+cdef inline void lines_sums(int what, const number *x, number *out, Py_ssize_t step, Py_ssize_t rows,
+                            Columns *s) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    while i + VEC_LANES <= s.lanes:
+        vector_sums(what, x, out, step, rows, i, VEC_LANES, s)
+        i += VEC_LANES
+    if i < s.lanes:
+        vector_sums(what, x, out, step, rows, i, s.lanes - i, s)
+
+
+cdef inline void lines_results(int what, const number *x, number *out, Py_ssize_t step, Py_ssize_t rows,
+                               Columns *s) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    while i + VEC_LANES <= s.lanes:
+        vector_results(what, x, out, step, rows, i, VEC_LANES, s)
+        i += VEC_LANES
+    if i < s.lanes:
+        vector_results(what, x, out, step, rows, i, s.lanes - i, s)
+
+
+cdef bint merge_maxima(const number *x, Columns *s) noexcept nogil:
+    # the columns' maxima, in each lane; 0 where they are not finite, and then s.limits. Whether there are such.
+    cdef Py_ssize_t i, j, half = s.merged // 2
+    cdef bint limits = False
+    cdef number m
+    while half > 0:
+        for i in range(half * s.width):
+            m = s.maxima[i + half * s.width]
+            s.maxima[i] = m if m > s.maxima[i] else s.maxima[i]
+        half //= 2
+    m = 0.0
+    for i in range(s.width):
+        m += s.maxima[i] - s.maxima[i]
+    if m != 0.0:
+        limits = True
+        for i in range(s.width):
+            s.limits[i] = FINITE
+            if s.maxima[i] - s.maxima[i] != 0.0:
+                s.limits[i] = limit_entry(x + i, s.C, s.stride)
+                s.maxima[i] = 0.0
+    for j in range(1, s.merged):
+        memcpy(s.maxima + j * s.width, s.maxima, s.width * sizeof(number))
+    for i in range(s.lanes, round_up(s.lanes, VEC_LANES)):
+        s.maxima[i] = 0.0
+    return limits
+
+
+cdef void merge_sums(int what, Columns *s, number *out) noexcept nogil:
+    # what finish returns, in each lane; `out` gets the logsumexp
+    cdef Py_ssize_t i = 0, j, half = s.merged // 2
+    cdef number t, z
+    cdef vec high, low
+    while half > 0:
+        for i in range(half * s.width):
+            j = i + half * s.width
+            t = s.sums[i] + s.sums[j]
+            z = t - s.sums[i]
+            s.lost[i] = s.lost[i] + s.lost[j] + ((s.sums[i] - (t - z)) + (s.sums[j] - z))
+            s.sums[i] = t
+            s.ties[i] = s.ties[i] + s.ties[j]
+        half //= 2
+    i = 0
+    while i < s.width:
+        high = vset(<number> -s.merged) if what == SOFTMAX else vload(s.ties + i) - 1.0
+        high = finish(what, vload(s.sums + i), vload(s.lost + i), high, &low)
+        vstore(s.sums + i, high)
+        vstore(s.lost + i, low)
+        if what == LOGSUMEXP:
+            vstore_part(out + i, finished_sum(vload(s.maxima + i), high, low), s.width - i)
+        i += VEC_LANES
+    for j in range(1, s.merged):
+        memcpy(s.sums + j * s.width, s.sums, s.width * sizeof(number))
+        memcpy(s.lost + j * s.width, s.lost, s.width * sizeof(number))
+
+
+cdef inline void columns(int what, const number *x, number *out, Columns *s) noexcept nogil:
+    # x and out may be the same
+    cdef Py_ssize_t r, i, v, size = round_up(s.lanes, VEC_LANES), block = LINES
+    cdef bint limits
+    cdef const number *source = x
+    cdef vec sum, lost
+    if what == SOFTMAX:
+        source = out
+    if s.rows * s.lanes * <Py_ssize_t> sizeof(number) <= L1_BYTES:
+        block = s.rows
+    elif s.step * <Py_ssize_t> sizeof(number) % 4096 == 0:
+        block = LINES // 2  # all lines, x's and out's, go to one set of the first cache, and it has 8 places
+    for i in range(size):
+        s.maxima[i] = <number> -INFINITY
+        s.sums[i] = first_sum(what)
+        s.lost[i] = 0.0
+        s.ties[i] = 0.0
+        s.last[i] = x[s.rows * s.step + i] if i < s.left else <number> -INFINITY
+    r = 0
+    while r < s.rows:
+        lines_maxima(x + r * s.step, s.step, min(block, s.rows - r), s)
+        r += block
+    if s.left > 0:
+        lines_maxima(s.last, 0, 1, s)
+    limits = merge_maxima(x, s)
+    for i in range(size // VEC_LANES):
+        s.tops[i] = vtop(vload(s.maxima + i * VEC_LANES))
+    r = 0
+    while r < s.rows:
+        lines_sums(what, x + r * s.step, out + r * s.step, s.step, min(block, s.rows - r), s)
+        r += block
+        if r % TIES == 0 and what != SOFTMAX:
+            for v in range(size // VEC_LANES):
+                i = v * VEC_LANES
+                sum = vload(s.sums + i)
+                lost = vload(s.lost + i)
+                vadd_exact(&sum, &lost, vload(s.ties + i))
+                vstore(s.sums + i, sum)
+                vstore(s.lost + i, lost)
+                vstore(s.ties + i, vset(0.0))
+    if s.left > 0:
+        lines_sums(what, s.last, s.last, 0, 1, s)
+    merge_sums(what, s, out)
+    if what != LOGSUMEXP:
+        r = 0
+        while r < s.rows:
+            lines_results(what, source + r * s.step, out + r * s.step, s.step, min(block, s.rows - r), s)
+            r += block
+        if s.left > 0:
+            lines_results(what, s.last, s.last, 0, 1, s)
+            memcpy(out + s.rows * s.step, s.last, s.left * sizeof(number))
+    if limits:
+        for i in range(s.width):
+            if s.limits[i] != FINITE:
+                if what == LOGSUMEXP:
+                    out[i] = limit_logsumexp(x + i, s.C, s.stride)
+                else:
+                    limit_column(what, out + i, s.C, s.stride, s.limits[i])
+
+
+cdef void columns_of(int what, const number *x, number *out, Columns *s) noexcept nogil:
+    # each loop without the others' branches
+    if what == SOFTMAX:
+        columns(SOFTMAX, x, out, s)
+    elif what == LOG_SOFTMAX:
+        columns(LOG_SOFTMAX, x, out, s)
+    else:
+        columns(LOGSUMEXP, x, out, s)
+
+
+cdef int side_by_side(int what, const number *x, number *out, Py_ssize_t C, Py_ssize_t inner, Py_ssize_t start,
+                      Py_ssize_t stop) noexcept nogil:
+    # inner > 1; -1 without memory
+    cdef Py_ssize_t column = start, i, width, widest = inner, merged = 1
+    cdef void *memory
+    cdef Columns s
+    if inner < FEW_COLUMNS_:  # entries side by side, whole vectors of them; a power of two
+        while merged * inner % VEC_LANES != 0 or merged * inner < 2 * VEC_LANES:
+            merged *= 2
+    else:
+        widest = STRIP_BYTES // <Py_ssize_t> sizeof(number) // C // VEC_LANES * VEC_LANES
+        widest = min(max(widest, SHORTEST_RUN // <Py_ssize_t> sizeof(number)), inner)
+    memory = malloc(columns_memory(merged * widest))
+    if memory == NULL:
+        return -1
+    while column < stop:
+        i = column % inner
+        width = min(min(inner - i, stop - column), widest)
+        s = make_columns(C, inner, width, merged, memory)
+        columns_of(what, x + (column - i) * C + i, out + (column if what == LOGSUMEXP else (column - i) * C + i), &s)
+        column += width
+    free(memory)
+    return 0
+
+
+# -------------------------------------------------------------------------------------------------- short rows
 
 cdef void load_rows(const number *x, Py_ssize_t C, Py_ssize_t n, number *panel, Py_ssize_t ld) noexcept nogil:
     # panel[k, j] = x[j, k]: squares of a vector's size in registers, the last one overlapping the one before
@@ -143,6 +390,16 @@ cdef void load_rows(const number *x, Py_ssize_t C, Py_ssize_t n, number *panel, 
                     a[g] = vload(x + (j + g) * C + k)
                 vstore_columns(panel + k * ld + j, ld, a, 8 if VEC_LANES > 8 else VEC_LANES)
             j += group
+    elif VEC_LANES > 8 and C >= 8:
+        while j + VEC_LANES <= n:
+            for block in range((C + 7) // 8):
+                k = min(block * 8, C - 8)
+                for g in range(8):
+                    a[g] = vload_halves(x + (j + g) * C + k, x + (j + 8 + g) * C + k)
+                vtranspose(a, 8)
+                for g in range(8):
+                    vstore(panel + (k + g) * ld + j, a[g])
+            j += VEC_LANES
     while j < n:
         for k in range(C):
             panel[k * ld + j] = x[j * C + k]
@@ -167,217 +424,26 @@ cdef void store_rows(const number *panel, Py_ssize_t C, Py_ssize_t n, number *ou
         j += 1
 
 
-cdef void load_panel(const number *x, Py_ssize_t C, Py_ssize_t inner, Py_ssize_t column, Py_ssize_t n, number *panel,
-                     Py_ssize_t ld) noexcept nogil:
-    # panel[k, j] = entry k of column `column` + j, for n columns; 0 in those that fill up
-    cdef Py_ssize_t j = 0, i, k, run
-    cdef const number *base
-    if inner == 1:
-        load_rows(x + column * C, C, n, panel, ld)
-    else:
-        while j < n:
-            i = (column + j) % inner
-            run = min(inner - i, n - j)
-            base = x + (column + j - i) * C + i
-            for k in range(C):
-                memcpy(panel + k * ld + j, base + k * inner, run * sizeof(number))
-            j += run
-    if n < ld:
-        for k in range(C):
-            memset(panel + k * ld + n, 0, (ld - n) * sizeof(number))
-
-
-cdef void store_panel(const number *panel, Py_ssize_t C, Py_ssize_t inner, Py_ssize_t column, Py_ssize_t n, number *out,
-                      Py_ssize_t ld) noexcept nogil:
-    cdef Py_ssize_t j = 0, i, k, run
-    cdef number *base
-    if inner == 1:
-        store_rows(panel, C, n, out + column * C, ld)
-        return
-    while j < n:
-        i = (column + j) % inner
-        run = min(inner - i, n - j)
-        base = out + (column + j - i) * C + i
-        for k in range(C):
-            memcpy(base + k * inner, panel + k * ld + j, run * sizeof(number))
-        j += run
-
-
-cdef int panels(int what, const number *x, number *out, Py_ssize_t C, Py_ssize_t inner, Py_ssize_t start,
-                Py_ssize_t stop) noexcept nogil:
-    # -1 without memory
-    cdef Py_ssize_t ld = PANEL_BYTES if C < 512 else WIDE_PANEL_BYTES, column = start, n, j
-    ld = ld // <Py_ssize_t> sizeof(number) // C // VEC_LANES * VEC_LANES
+cdef int short_rows(int what, const number *x, number *out, Py_ssize_t C, Py_ssize_t start,
+                    Py_ssize_t stop) noexcept nogil:
+    # by panels, the rows' transposes; -1 without memory
+    cdef Py_ssize_t ld = PANEL_BYTES // <Py_ssize_t> sizeof(number) // C // VEC_LANES * VEC_LANES, row = start, n
+    cdef Columns s
     ld = min(max(ld, <Py_ssize_t> VEC_LANES), round_up(stop - start, VEC_LANES))
-    cdef void *base = malloc((C * (ld + VEC_LANES) + ld) * sizeof(number) + 64)
+    cdef void *base = malloc(C * ld * sizeof(number) + 64 + columns_memory(ld))
     if base == NULL:
         return -1
     cdef number *panel = <number *> ((<size_t> base + 63) // 64 * 64)
-    cdef number *saved = panel + C * ld
-    cdef number *sums = saved + C * VEC_LANES
-    while column < stop:
-        n = min(ld, stop - column)
-        load_panel(x, C, inner, column, n, panel, ld)
-        for j in range((n + VEC_LANES - 1) // VEC_LANES):
-            if inner == 1:
-                panel_vector(what, panel + j * VEC_LANES, C, ld, saved, sums + j * VEC_LANES,
-                             x + (column + ld + j * VEC_LANES) * C, VEC_LANES)
-            else:
-                panel_vector(what, panel + j * VEC_LANES, C, ld, saved, sums + j * VEC_LANES,
-                             x + (column + ld) // inner * inner * C + (column + ld) % inner + j * VEC_LANES, inner)
-        if what == LOGSUMEXP:
-            memcpy(out + column, sums, n * sizeof(number))
-        else:
-            store_panel(panel, C, inner, column, n, out, ld)
-        column += n
+    while row < stop:
+        n = min(ld, stop - row)
+        load_rows(x + row * C, C, n, panel, ld)
+        s = make_columns(C, ld, n, 1, panel + C * ld)
+        columns_of(what, panel, out + row if what == LOGSUMEXP else panel, &s)
+        if what != LOGSUMEXP:
+            store_rows(panel, C, n, out + row * C, ld)
+        row += n
     free(base)
     return 0
-
-
-# ------------------------------------------------------------------------------------------------ long columns
-
-cdef inline vec load_part(const number *x, Py_ssize_t n) noexcept nogil:
-    # n numbers, and -inf in the lanes beyond
-    cdef number part[16]
-    cdef Py_ssize_t i
-    if n >= VEC_LANES:
-        return vload(x)
-    for i in range(VEC_LANES):
-        part[i] = x[i] if i < n else <number> -INFINITY
-    return vload(part)
-
-
-cdef inline void store_part(number *out, vec value, Py_ssize_t n) noexcept nogil:
-    cdef number part[16]
-    if n >= VEC_LANES:
-        vstore(out, value)
-    else:
-        vstore(part, value)
-        memcpy(out, part, n * sizeof(number))
-
-
-cdef void finish_columns(int what, Py_ssize_t width, Py_ssize_t merged, number *maxima, number *sums, number *lost,
-                         number *ties, number *out) noexcept nogil:
-    # The lanes i, i + width, i + 2 width ... of the accumulators are parts of column i. For softmax `sums` becomes each
-    # lane's total and `lost` its reciprocal, for log_softmax `sums` its log1p(rest); `out` gets the logsumexp.
-    cdef Py_ssize_t i, j, v, n_vec = (width + VEC_LANES - 1) // VEC_LANES, half = merged // 2
-    cdef number t, z
-    cdef vec sum, low, log_high, m
-    while half > 0:
-        for i in range(half * width):
-            j = i + half * width
-            t = sums[i] + sums[j]
-            z = t - sums[i]
-            lost[i] = lost[i] + lost[j] + ((sums[i] - (t - z)) + (sums[j] - z))
-            sums[i] = t
-            ties[i] = ties[i] + ties[j]
-        half //= 2
-    for v in range(n_vec):
-        i = v * VEC_LANES
-        sum = vload(sums + i)
-        low = vload(lost + i)
-        m = vload(maxima + i)
-        vadd_exact(&sum, &low, vload(ties + i) - 1.0)
-        if what == SOFTMAX:
-            vadd_exact(&sum, &low, vset(1.0))
-            sum = sum + low
-            vstore(sums + i, sum)
-            vstore(lost + i, vset(1.0) / sum)
-        else:
-            log_high = vlog1p_parts(sum, low, vset(1.0) / (sum + 1.0), &low)
-            vstore(sums + i, log_high)
-            if what == LOGSUMEXP:
-                vadd_exact(&m, &low, log_high)
-                store_part(out + i, m + low, width - i)
-    for j in range(1, merged):
-        memcpy(sums + j * width, sums, width * sizeof(number))
-        memcpy(lost + j * width, lost, width * sizeof(number))
-
-
-cdef Py_ssize_t entries_merged(Py_ssize_t inner) noexcept nogil:
-    # how many entries of each column are taken side by side: four vectors at least, whole ones; a power of two
-    cdef Py_ssize_t merged = 1
-    if inner < FEW_COLUMNS_:
-        while merged * inner % VEC_LANES != 0 or merged * inner < 4 * VEC_LANES:
-            merged *= 2
-    return merged
-
-
-cdef bint long_columns(int what, const number *x, number *out, Py_ssize_t C, Py_ssize_t stride, Py_ssize_t width,
-                       Py_ssize_t merged, number *maxima) noexcept nogil:
-    # `width` columns of C entries, `stride` apart, read where they are; x and out may be the same. `maxima` begins five
-    # arrays of merged * width numbers in whole vectors. False if a column's largest entry is not finite: nothing is
-    # written then.
-    cdef Py_ssize_t lanes = merged * width, rows = C // merged, left = (C - rows * merged) * width, r, v, i, j, half
-    cdef Py_ssize_t n_vec = (lanes + VEC_LANES - 1) // VEC_LANES, size = n_vec * VEC_LANES, step = stride * merged
-    cdef number *sums = maxima + size
-    cdef number *lost = sums + size
-    cdef number *ties = lost + size
-    cdef number *last = ties + size
-    cdef const number *row
-    cdef number *target
-    cdef number m
-    cdef vec e, sum, low, count
-    for i in range(size):
-        maxima[i] = <number> -INFINITY
-        sums[i] = 0.0
-        lost[i] = 0.0
-        ties[i] = 0.0
-        last[i] = x[rows * step + i] if i < left else <number> -INFINITY
-    for r in range(rows + (left > 0)):
-        row = x + r * step if r < rows else last
-        for v in range(n_vec):
-            i = v * VEC_LANES
-            vstore(maxima + i, vmax(load_part(row + i, lanes - i), vload(maxima + i)))
-    half = merged // 2
-    while half > 0:
-        for i in range(half * width):
-            m = maxima[i + half * width]
-            maxima[i] = m if m > maxima[i] else maxima[i]
-        half //= 2
-    m = 0.0
-    for i in range(width):
-        m += maxima[i] - maxima[i]
-    if m != 0.0:
-        return False
-    for j in range(1, merged):
-        memcpy(maxima + j * width, maxima, width * sizeof(number))
-    for i in range(lanes, size):
-        maxima[i] = 0.0
-    for r in range(rows + (left > 0)):
-        row = x + r * step if r < rows else last
-        target = out + r * step if r < rows else last
-        for v in range(n_vec):
-            i = v * VEC_LANES
-            sum = vload(sums + i)
-            low = vload(lost + i)
-            count = vload(ties + i)
-            add_exponential(what, load_part(row + i, lanes - i), vload(maxima + i), &e, &sum, &low, &count)
-            if what == SOFTMAX:
-                store_part(target + i, e, lanes - i)
-            if r & TIES_MASK == TIES_MASK:
-                vadd_exact(&sum, &low, count)
-                count = vset(0.0)
-            vstore(sums + i, sum)
-            vstore(lost + i, low)
-            vstore(ties + i, count)
-    finish_columns(what, width, merged, maxima, sums, lost, ties, out)
-    if what != LOGSUMEXP:
-        for r in range(rows + (left > 0)):
-            row = x + r * step if r < rows else last
-            if what == SOFTMAX and r < rows:
-                row = out + r * step
-            target = out + r * step if r < rows else last
-            for v in range(n_vec):
-                i = v * VEC_LANES
-                e = load_part(row + i, lanes - i)
-                if what == SOFTMAX:
-                    e = vdivide(e, vload(sums + i), vload(lost + i))
-                else:
-                    e = (e - vload(maxima + i)) - vload(sums + i)
-                store_part(target + i, e, lanes - i)
-        memcpy(out + rows * step, last, left * sizeof(number))
-    return True
 
 
 # --------------------------------------------------------------------------------------------------- long rows
@@ -401,82 +467,236 @@ cdef number add_lanes(vec sum, vec lost, number *low) noexcept nogil:
     return s[0]
 
 
-cdef void long_row(int what, const number *x, number *out, Py_ssize_t C) noexcept nogil:
-    # One column whose entries are neighbours, its accumulators in registers: 0.6 of the time that long_columns takes.
-    # x and out may be the same row; out is one number for logsumexp.
-    cdef Py_ssize_t v, k, whole = C // VEC_LANES, left = C - whole * VEC_LANES
-    cdef number maximum, low, high
-    cdef vec last = load_part(x + whole * VEC_LANES, left), m = last
-    cdef vec e, sum = vset(0.0), lost = vset(0.0), ties = vset(0.0), log_low, log_high
-    for v in range(whole):
-        m = vmax(vload(x + v * VEC_LANES), m)
-    maximum = vmaximum(m)
-    if maximum - maximum != 0.0:
-        if what != LOGSUMEXP and out != x:
-            memcpy(out, x, C * sizeof(number))
-        limit_column(what, <number *> x if what == LOGSUMEXP else out, C, 1, out)
-        return
-    m = vset(maximum)
-    for v in range(whole):
-        add_exponential(what, vload(x + v * VEC_LANES), m, &e, &sum, &lost, &ties)
+cdef inline vec row_maxima(const number *x, Py_ssize_t C) noexcept nogil:
+    cdef Py_ssize_t k = 0
+    cdef vec a = vset(<number> -INFINITY), b = a
+    while k + 2 * VEC_LANES <= C:
+        a = vmax(vload(x + k), a)
+        b = vmax(vload(x + k + VEC_LANES), b)
+        k += 2 * VEC_LANES
+    while k < C:
+        a = vmax(vload_part(x + k, C - k, a), a)
+        k += VEC_LANES
+    return vmax(a, b)
+
+
+cdef inline void row_accumulated(int what, const number *x, number *out, Py_ssize_t C, number maximum, vec *sum,
+                                 vec *lost, vec *ties) noexcept nogil:
+    # The accumulators of one row, in lanes; for softmax out gets exp(x - m). The lanes that fill up the last vector
+    # hold the maximum: its exponential needs no branch.
+    cdef Py_ssize_t k = 0
+    cdef vec e
+    cdef top t = vtop(vset(maximum))
+    sum[0] = vset(first_sum(what))
+    lost[0] = vset(0.0)
+    ties[0] = vset(0.0)
+    while k + VEC_LANES <= C:
+        e = add_exponential(what, vload(x + k), &t, sum, lost, ties)
         if what == SOFTMAX:
-            vstore(out + v * VEC_LANES, e)
-        if v & TIES_MASK == TIES_MASK:
-            vadd_exact(&sum, &lost, ties)
-            ties = vset(0.0)
-    add_exponential(what, last, m, &e, &sum, &lost, &ties)
-    high = add_lanes(sum, lost, &low)
-    sum = vset(high)
-    lost = vset(low)
-    vadd_exact(&sum, &lost, vset(<number> vsum(ties) - 1))
+            vstore(out + k, e)
+        k += VEC_LANES
+        if what != SOFTMAX and k % (TIES * VEC_LANES) == 0:
+            vadd_exact(sum, lost, ties[0])
+            ties[0] = vset(0.0)
+    if k < C:
+        e = add_exponential(what, vload_part(x + k, C - k, t.m), &t, sum, lost, ties)
+        if what == SOFTMAX:
+            vstore_part(out + k, e, C - k)
+
+
+cdef inline number row_excess(int what, Py_ssize_t C) noexcept nogil:
+    # what the sum, or the ties, have too much: the lanes that fill up, what the lanes began with, the largest entry
+    cdef Py_ssize_t filled = round_up(C, VEC_LANES) - C
+    return <number> (filled + (VEC_LANES if what == SOFTMAX else 1))
+
+
+cdef inline void row_finished(int what, const number *x, number *out, Py_ssize_t C, number maximum, number high,
+                              number low) noexcept nogil:
+    cdef Py_ssize_t k = 0
+    cdef const number *source = x
+    cdef vec m = vset(maximum), highs = vset(high), lows = vset(low)
     if what == SOFTMAX:
-        vadd_exact(&sum, &lost, vset(1.0))
-        sum = sum + lost
-        lost = vset(1.0) / sum
-        for v in range(whole):
-            vstore(out + v * VEC_LANES, vdivide(vload(out + v * VEC_LANES), sum, lost))
-        store_part(out + whole * VEC_LANES, vdivide(e, sum, lost), left)
-        return
-    log_high = vlog1p_parts(sum, lost, vset(1.0) / (sum + 1.0), &log_low)
-    if what == LOG_SOFTMAX:
-        for v in range(whole):
-            vstore(out + v * VEC_LANES, (vload(x + v * VEC_LANES) - m) - log_high)
-        store_part(out + whole * VEC_LANES, (last - m) - log_high, left)
+        source = out
+    while k + VEC_LANES <= C:
+        vstore(out + k, finished(what, vload(source + k), m, highs, lows))
+        k += VEC_LANES
+    if k < C:
+        vstore_part(out + k, finished(what, vload_part(source + k, C - k, m), m, highs, lows), C - k)
+
+
+cdef void limit_row(int what, const number *x, number *out, Py_ssize_t C) noexcept nogil:
+    if what == LOGSUMEXP:
+        out[0] = limit_logsumexp(x, C, 1)
     else:
-        vadd_exact(&m, &log_low, log_high)
-        store_part(out, m + log_low, 1)
+        limit_column(what, out, C, 1, limit_entry(x, C, 1))
+
+
+cdef inline void one_row(int what, const number *x, number *out, Py_ssize_t C) noexcept nogil:
+    cdef number low, sum, m = vmaximum(row_maxima(x, C))
+    cdef vec sums, lost, ties, high, more
+    if m - m != 0.0:
+        limit_row(what, x, out, C)
+        return
+    row_accumulated(what, x, out, C, m, &sums, &lost, &ties)
+    sum = add_lanes(sums, lost, &low)
+    more = vset(<number> ((0.0 if what == SOFTMAX else vsum(ties)) - row_excess(what, C)))
+    high = finish(what, vset(sum), vset(low), more, &lost)
+    if what == LOGSUMEXP:
+        out[0] = vfirst(finished_sum(vset(m), high, lost))
+    else:
+        row_finished(what, x, out, C, m, vfirst(high), vfirst(lost))
+
+
+cdef void long_row(int what, const number *x, number *out, Py_ssize_t C) noexcept nogil:
+    # One column whose entries are neighbours. x and out may be the same row; out is one number for logsumexp.
+    if what == SOFTMAX:
+        one_row(SOFTMAX, x, out, C)
+    elif what == LOG_SOFTMAX:
+        one_row(LOG_SOFTMAX, x, out, C)
+    else:
+        one_row(LOGSUMEXP, x, out, C)
+
+
+cdef inline void vector_of_rows(int what, const number *x, number *out, Py_ssize_t C) noexcept nogil:
+    # VEC_LANES rows as one_row has them, to the bit, but their lanes are added and their logarithms taken together
+    cdef Py_ssize_t j, i, half
+    cdef number maxima[16]
+    cdef number highs[16]
+    cdef number lows[16]
+    cdef vec sums[16]
+    cdef vec lost[16]
+    cdef vec ties[16]
+    cdef number columns[3 * 256]
+    cdef vec high, more
+    for j in range(VEC_LANES):
+        maxima[j] = vmaximum(row_maxima(x + j * C, C))
+        if maxima[j] - maxima[j] != 0.0:  # seldom: each for itself
+            for j in range(VEC_LANES):
+                one_row(what, x + j * C, out + (j if what == LOGSUMEXP else j * C), C)
+            return
+    for j in range(VEC_LANES):
+        row_accumulated(what, x + j * C, out + j * C, C, maxima[j], &sums[j], &lost[j], &ties[j])
+    for j in range(VEC_LANES // (8 if VEC_LANES > 8 else VEC_LANES)):
+        vstore_columns(columns + 8 * j, VEC_LANES, sums + 8 * j, 8 if VEC_LANES > 8 else VEC_LANES)
+        vstore_columns(columns + 256 + 8 * j, VEC_LANES, lost + 8 * j, 8 if VEC_LANES > 8 else VEC_LANES)
+        if what != SOFTMAX:
+            vstore_columns(columns + 512 + 8 * j, VEC_LANES, ties + 8 * j, 8 if VEC_LANES > 8 else VEC_LANES)
+    for i in range(VEC_LANES):
+        sums[i] = vload(columns + i * VEC_LANES)
+        lost[i] = vload(columns + 256 + i * VEC_LANES)
+        ties[i] = vset(0.0) if what == SOFTMAX else vload(columns + 512 + i * VEC_LANES)
+    half = VEC_LANES // 2
+    while half > 0:
+        for i in range(half):
+            lost[i] = lost[i] + lost[i + half]
+            vadd_exact(&sums[i], &lost[i], sums[i + half])
+            ties[i] = ties[i] + ties[i + half]
+        half //= 2
+    high = finish(what, sums[0], lost[0], ties[0] - row_excess(what, C), &more)
+    if what == LOGSUMEXP:
+        vstore(out, finished_sum(vload(maxima), high, more))
+        return
+    vstore(highs, high)
+    vstore(lows, more)
+    for j in range(VEC_LANES):
+        row_finished(what, x + j * C, out + j * C, C, maxima[j], highs[j], lows[j])
+
+
+cdef inline void rows_where_they_are(int what, const number *x, number *out, Py_ssize_t C, Py_ssize_t start,
+                                     Py_ssize_t stop) noexcept nogil:
+    cdef Py_ssize_t row = start, size = 1 if what == LOGSUMEXP else C
+    if VEC_LANES * C * <Py_ssize_t> sizeof(number) <= STRIP_BYTES:
+        while row + VEC_LANES <= stop:
+            vector_of_rows(what, x + row * C, out + row * size, C)
+            row += VEC_LANES
+    while row < stop:
+        one_row(what, x + row * C, out + row * size, C)
+        row += 1
+
+
+# ------------------------------------------------------------------------------------------------ short rows
+
+cdef inline void few_entries(int what, const number *x, number *out, Py_ssize_t C, Py_ssize_t start,
+                             Py_ssize_t stop) noexcept nogil:
+    # rows of 2 to 4 entries (a literal): a vector of rows is transposed in registers
+    cdef Py_ssize_t row = start, k, j, n, size = 1 if what == LOGSUMEXP else C
+    cdef number part[4 * 16]
+    cdef number maxima[16]
+    cdef const number *source
+    cdef bint finite
+    cdef vec a[4]
+    cdef vec m, sum, lost, ties, high, low
+    cdef top t
+    while row < stop:
+        n = min(stop - row, <Py_ssize_t> VEC_LANES)
+        source = x + row * C
+        if n < VEC_LANES:
+            memset(part, 0, C * VEC_LANES * sizeof(number))
+            memcpy(part, source, n * C * sizeof(number))
+            source = part
+        for k in range(C):
+            a[k] = vload(source + k * VEC_LANES)
+        vfrom_rows(a, C)
+        m = a[0]
+        for k in range(1, C):
+            m = vmax(a[k], m)
+        finite = vall_finite(m)
+        if not finite:
+            vstore(maxima, m)
+            memmove(part, source, C * VEC_LANES * sizeof(number))
+            m = vwhere_finite(m, m)
+        t = vtop(m)
+        sum = vset(first_sum(what))
+        lost = vset(0.0)
+        ties = vset(0.0)
+        for k in range(C):
+            high = add_exponential(what, a[k], &t, &sum, &lost, &ties)
+            if what == SOFTMAX:
+                a[k] = high
+        high = finish(what, sum, lost, ties - 1.0, &low)
+        if what == LOGSUMEXP:
+            vstore_part(out + row, finished_sum(m, high, low), n)
+        else:
+            for k in range(C):
+                a[k] = finished(what, a[k], m, high, low)
+            vto_rows(a, C)
+            for k in range(C):
+                j = n * C - k * VEC_LANES
+                if j > 0:
+                    vstore_part(out + row * C + k * VEC_LANES, a[k], j)
+        if not finite:
+            for j in range(n):
+                if maxima[j] - maxima[j] != 0.0:
+                    limit_row(what, part + j * C, out + (row + j) * size, C)
+        row += n
+
+
+cdef inline int rows_of(int what, const number *x, number *out, Py_ssize_t C, Py_ssize_t start,
+                        Py_ssize_t stop) noexcept nogil:
+    # -1 without memory
+    if C == 2:
+        few_entries(what, x, out, 2, start, stop)
+    elif C == 3:
+        few_entries(what, x, out, 3, start, stop)
+    elif C == 4:
+        few_entries(what, x, out, 4, start, stop)
+    elif C < LONG_ROW:
+        return short_rows(what, x, out, C, start, stop)
+    else:
+        rows_where_they_are(what, x, out, C, start, stop)
+    return 0
 
 
 cdef int along_axis_pass(int what, const number *x, number *out, Py_ssize_t C, Py_ssize_t inner, Py_ssize_t start,
                          Py_ssize_t stop) noexcept nogil:
     # columns start..stop; -1 without memory
-    cdef Py_ssize_t column = start, i, width, widest = inner, merged = entries_merged(inner)
-    cdef number *target
-    cdef number *memory
-    cdef void *base
-    cdef int failed = 0
-    if (C < LONG_COLUMN and (inner == 1 or inner >= VEC_LANES or C < 32)
-            or C < VERY_LONG_COLUMN and inner >= FEW_COLUMNS_):
-        return panels(what, x, out, C, inner, start, stop)
-    if inner == 1:
-        for column in range(start, stop):
-            long_row(what, x + column * C, out + (column if what == LOGSUMEXP else column * C), C)
-        return 0
-    if inner >= FEW_COLUMNS_:
-        widest = max(<Py_ssize_t> 32, LONG_BYTES // <Py_ssize_t> sizeof(number) // C // VEC_LANES * VEC_LANES)
-    base = malloc(5 * round_up(merged * widest, VEC_LANES) * sizeof(number) + 64)
-    if base == NULL:
-        return -1
-    memory = <number *> ((<size_t> base + 63) // 64 * 64)
-    while column < stop and not failed:
-        i = column % inner
-        width = min(min(inner - i, stop - column), widest)
-        target = out + (column if what == LOGSUMEXP else (column - i) * C + i)
-        if not long_columns(what, x + (column - i) * C + i, target, C, inner, width, merged, memory):
-            failed = panels(what, x, out, C, inner, column, column + width)
-        column += width
-    free(base)
-    return failed
+    if inner > 1:
+        return side_by_side(what, x, out, C, inner, start, stop)
+    if what == SOFTMAX:
+        return rows_of(SOFTMAX, x, out, C, start, stop)
+    if what == LOG_SOFTMAX:
+        return rows_of(LOG_SOFTMAX, x, out, C, start, stop)
+    return rows_of(LOGSUMEXP, x, out, C, start, stop)
 
 
 def along_axis(int what, const number[::1] x, number[::1] out, Py_ssize_t C, Py_ssize_t inner, Py_ssize_t start,
@@ -490,7 +710,7 @@ def along_axis(int what, const number[::1] x, number[::1] out, Py_ssize_t C, Py_
     cdef int failed
     if C == 0 or stop <= start:
         return
-    if x.shape[0] == C and C < LONG_COLUMN:  # one row leaves a panel's other lanes empty: 90 ns, not 700
+    if x.shape[0] == C and inner == 1:  # what follows is for many columns
         long_row(what, &x[0], &out[0], C)
         return
     with nogil:

@@ -43,6 +43,7 @@ typedef uint64_t veci_t __attribute__((vector_size(VEC_BYTES)));
 #  define VEC_BITS(x) ((veci_t)(x))
 #  define VEC_FROM_BITS(b) ((vec_t)(b))
 #  define PREFETCH(p) __builtin_prefetch((p), 0, 2)
+#  define UNLIKELY(condition) __builtin_expect((condition), 0)
 #else
 #  define VEC_BYTES 8
 #  define VEC_LANES 1
@@ -59,6 +60,7 @@ typedef bits_t veci_t;
 static inline veci_t VEC_BITS(vec_t x) { veci_t b; memcpy(&b, &x, sizeof b); return b; }
 static inline vec_t VEC_FROM_BITS(veci_t b) { vec_t x; memcpy(&x, &b, sizeof x); return x; }
 #  define PREFETCH(p) ((void)(p))
+#  define UNLIKELY(condition) (condition)
 #endif
 
 /* Tiles of the loops, by the number of registers: 32 with AVX-512, else 16 */
@@ -144,6 +146,8 @@ static inline vec_t vmax(vec_t a, vec_t b) { return vselect(mask_greater(a, b), 
 #  endif
 #endif
 
+/* x where a is neither infinite nor nan, else 0 */
+static inline vec_t vwhere_finite(vec_t a, vec_t x) { return vwhere(mask_equal(a - a, a - a), x); }
 /* x where not a == b, else 0; x where a == b, else y */
 static inline vec_t vwhere_differs(vec_t a, vec_t b, vec_t x) { return vwhere((mask_t)~mask_equal(a, b), x); }
 static inline vec_t vblend_equal(vec_t a, vec_t b, vec_t x, vec_t y) { return vselect(mask_equal(a, b), x, y); }
@@ -159,19 +163,75 @@ static inline vec_t vadd_unless_equal(vec_t s, vec_t a, vec_t b, vec_t x) {
 static inline vec_t vadd_where_equal(vec_t s, vec_t a, vec_t b, vec_t x) { return s + vwhere(mask_equal(a, b), x); }
 static inline vec_t vadd_unless_equal(vec_t s, vec_t a, vec_t b, vec_t x) { return s + vwhere(~mask_equal(a, b), x); }
 #endif
-/* x where a is neither infinite nor nan, else 0 */
-static inline vec_t vwhere_finite(vec_t a, vec_t x) { return vwhere(mask_equal(a - a, a - a), x); }
-/* a / b by b's reciprocal and one correction: within 0.51 ulp with FMA, 1.25 without (measured); a division of 8 lanes
- * takes as long as 20 multiplications */
-static inline vec_t vdivide(vec_t a, vec_t b, vec_t reciprocal) {
-    vec_t q = a * reciprocal;
-    return q + (a - q * b) * reciprocal;
+/* 1 / (b + b_low) as the number nearest and *low, what remains of it: a / b is a * high + a * low, two operations, and
+ * within 0.5 ulp with FMA, 1 without; a division of 8 lanes takes as long as 9. Without FMA the product of high and b
+ * is by Dekker's splitting, for b < 2^996 (float: 2^115). */
+static inline vec_t vreciprocal_parts(vec_t b, vec_t b_low, vec_t *low) {
+    vec_t high = (number_t)1 / b;
+#if defined(__FMA__) || defined(__aarch64__)
+    vec_t rest = (number_t)1 - high * b;
+#else
+    const number_t split = sizeof(number_t) == 8 ? 134217729 : 4097;
+    vec_t hs = high * split, bs = b * split;
+    vec_t h1 = hs - (hs - high), b1 = bs - (bs - b);
+    vec_t h2 = high - h1, b2 = b - b1;
+    vec_t rest = ((((number_t)1 - h1 * b1) - h1 * b2) - h2 * b1) - h2 * b2;
+#endif
+    *low = (rest - high * b_low) * high;
+    return high;
 }
+/* n numbers, and those of `beyond` in the other lanes; and n lanes stored, from 1 to VEC_LANES */
+#if defined(__AVX512F__)
+static inline vec_t vload_part(const number_t *p, ptrdiff_t n, vec_t beyond) {
+    if (n >= VEC_LANES) return vload(p);
+    return VEC_OP(mask_loadu)(beyond, (mask_t)((1u << n) - 1), p);
+}
+static inline void vstore_part(number_t *p, vec_t v, ptrdiff_t n) {
+    if (n >= VEC_LANES) vstore(p, v);
+    else VEC_OP(mask_storeu)(p, (mask_t)((1u << n) - 1), v);
+}
+#else
+static inline vec_t vload_part(const number_t *p, ptrdiff_t n, vec_t beyond) {
+    number_t part[VEC_LANES];
+    if (n >= VEC_LANES) return vload(p);
+    vstore(part, beyond);
+    for (int i = 0; i < n; i++) part[i] = p[i];
+    return vload(part);
+}
+static inline void vstore_part(number_t *p, vec_t v, ptrdiff_t n) {
+    number_t part[VEC_LANES];
+    if (n >= VEC_LANES) vstore(p, v);
+    else {
+        vstore(part, v);
+        for (int i = 0; i < n; i++) p[i] = part[i];
+    }
+}
+#endif
 /* *sum + x and what its rounding loses, added to *lost (Knuth's two-sum) */
 static inline void vadd_exact(vec_t *sum, vec_t *lost, vec_t x) {
     vec_t s = *sum, t = s + x, z = t - s;
     *lost += (s - (t - z)) + (x - z);
     *sum = t;
+}
+/* The same where no x is larger than *sum (Dekker's fast two-sum) */
+static inline void vadd_smaller(vec_t *sum, vec_t *lost, vec_t x) {
+    vec_t s = *sum, t = s + x;
+    *lost += x - (t - s);
+    *sum = t;
+}
+static inline int vany(mask_t mask) {
+#if defined(__AVX512F__)
+    return mask != 0;
+#elif defined(__SSE4_1__) && VEC_BYTES == 32
+    return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+#elif defined(__SSE4_1__)
+    return !_mm_testz_si128((__m128i)mask, (__m128i)mask);
+#else
+    bits_t lane[VEC_LANES], any = 0;
+    memcpy(lane, &mask, sizeof lane);
+    for (int i = 0; i < VEC_LANES; i++) any |= lane[i];
+    return any != 0;
+#endif
 }
 static inline int vall_finite(vec_t a) {
     mask_t finite = mask_equal(a - a, a - a);
@@ -192,6 +252,10 @@ static inline double vsum(vec_t v) {
     for (int i = 0; i < VEC_LANES; i++) s += lane[i];
     return s;
 }
+static inline number_t vfirst(vec_t v) { number_t x; memcpy(&x, &v, sizeof x); return x; }
+#if defined(__AVX512F__)
+static inline number_t vmaximum(vec_t v) { return VEC_OP(reduce_max)(v); }
+#else
 static inline number_t vmaximum(vec_t v) {
     number_t lane[VEC_LANES], m;
     memcpy(lane, &v, sizeof v);
@@ -199,6 +263,7 @@ static inline number_t vmaximum(vec_t v) {
     for (int i = 1; i < VEC_LANES; i++) m = lane[i] > m ? lane[i] : m;
     return m;
 }
+#endif
 
 /* The rounding constant, 1.5 * 2^52 plus the exponent's bias: added to a number it leaves n + bias in the low bits. */
 #ifdef CSOFTMAX_SINGLE
@@ -219,28 +284,40 @@ static inline number_t vmaximum(vec_t v) {
 #  define EXP_LOWER 0x1p-256
 #endif
 
-/* exp(r) - 1; and n + bias in the low bits of *exponent. The polynomial by Estrin's scheme: Horner's chain of
- * twelve dependent operations left the multipliers idle, for no more than five of them fit in the scheduler at a time */
-static inline vec_t vexp_reduced(vec_t x, veci_t *exponent) {
+/* ln 2 in two parts: n times the upper one is exact, for |n| < 2^21 (float: 2^9) */
 #ifdef CSOFTMAX_SINGLE
-    vec_t shifted = x * 0x1.715476p+0f + EXP_ROUND;
-    vec_t n = shifted - EXP_ROUND;
-    vec_t r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
+#  define LOG2_E 0x1.715476p+0f
+#  define LN2_UPPER 0x1.62e4p-1f
+#  define LN2_LOWER 0x1.7f7d1cp-20f
+#else
+#  define LOG2_E 0x1.71547652b82fep+0
+#  define LN2_UPPER 0x1.62e42fee00000p-1
+#  define LN2_LOWER 0x1.a39ef35793c76p-33
+#endif
+
+/* exp(r) - 1. The polynomial by Estrin's scheme: Horner's chain of twelve dependent operations left the multipliers
+ * idle, for no more than five of them fit in the scheduler at a time */
+static inline vec_t vexpm1_reduced(vec_t r) {
     vec_t r2 = r * r;
+#ifdef CSOFTMAX_SINGLE
     vec_t q = (r * 0x1.555492p-3f + 0x1.fffffcp-2f)
             + r2 * ((r * 0x1.1239e2p-7f + 0x1.5558f2p-5f) + r2 * 0x1.6a2434p-10f);
 #else
-    vec_t shifted = x * 0x1.71547652b82fep+0 + EXP_ROUND;
-    vec_t n = shifted - EXP_ROUND;
-    vec_t r = (x - n * 0x1.62e42fee00000p-1) - n * 0x1.a39ef35793c76p-33;
-    vec_t r2 = r * r, r4 = r2 * r2;
+    vec_t r4 = r2 * r2;
     vec_t q0 = (r * 0x1.5555555555557p-3 + 0.5) + r2 * (r * 0x1.11111111100dcp-7 + 0x1.5555555555556p-5);
     vec_t q4 = (r * 0x1.a01a01abe7fe1p-13 + 0x1.6c16c16c162d4p-10) + r2 * (r * 0x1.71de0231960ebp-19 + 0x1.a01a01a6d889cp-16);
     vec_t q8 = (r * 0x1.af4de97ca4194p-26 + 0x1.27e4db646b17ep-22) + r2 * 0x1.1f730349868cep-29;
     vec_t q = (q0 + r4 * q4) + (r4 * r4) * q8;
 #endif
-    *exponent = VEC_BITS(shifted);
     return q * r2 + r;
+}
+
+/* exp(r) - 1; and n + bias in the low bits of *exponent */
+static inline vec_t vexp_reduced(vec_t x, veci_t *exponent) {
+    vec_t shifted = x * LOG2_E + EXP_ROUND;
+    vec_t n = shifted - EXP_ROUND;
+    *exponent = VEC_BITS(shifted);
+    return vexpm1_reduced((x - n * LN2_UPPER) - n * LN2_LOWER);
 }
 
 /* exp for x <= 709 (float: 88); exactly 0 below EXP_FLUSH, since a denormal costs over a hundred cycles in every later
@@ -253,31 +330,160 @@ static inline vec_t vexp(vec_t x) {
     return p * s + s;
 }
 
-/* exp for x <= 709 (88), denormal results included: 2^(n + EXP_RAISE) by the exponent bits, then a multiplication by
- * 2^-EXP_RAISE that rounds once; exactly 0 below EXP_ZERO. AVX-512 has an instruction that scales by 2^n. */
-static inline vec_t vexp_gradual(vec_t x) {
-    veci_t n;
-    vec_t held = vmax(vset(EXP_ZERO - 1), x);
-    vec_t p = vexp_reduced(held, &n);
-#if defined(__AVX512F__)
-    return VEC_OP(scalef)(p + (number_t)1, VEC_FROM_BITS(n) - EXP_ROUND);
-#else
-    mask_t normal = mask_greater(held, vset(EXP_GRADUAL));
-    vec_t raised = VEC_FROM_BITS((n + EXP_RAISE) << EXP_BITS);
-    vec_t s = vselect(normal, VEC_FROM_BITS(n << EXP_BITS), vwhere(mask_greater(held, vset(EXP_ZERO)), raised));
+/* (1 + p) 2^n, n + bias in the low bits of `exponent`, denormal results included: 2^(n + EXP_RAISE) by the exponent
+ * bits, then a multiplication by 2^-EXP_RAISE that rounds once. x, which n comes from, tells where: exactly 0 below
+ * EXP_ZERO. */
+static inline vec_t vscale_gradual(vec_t x, vec_t p, veci_t exponent) {
+    mask_t normal = mask_greater(x, vset(EXP_GRADUAL));
+    vec_t raised = VEC_FROM_BITS((exponent + EXP_RAISE) << EXP_BITS);
+    vec_t s = vselect(normal, VEC_FROM_BITS(exponent << EXP_BITS), vwhere(mask_greater(x, vset(EXP_ZERO)), raised));
     return (p * s + s) * vselect(normal, vset(1), vset(EXP_LOWER));
+}
+
+/* exp(x - m) for x <= m as if x - m were exact: its rounding makes exp wrong by up to 512 ulp. Both are reduced by
+ * multiples of ln 2,
+ *
+ *     r = (x - (n + n_m) ln 2) - (m - n_m ln 2) = (x - m) - n ln 2,  n = round((x - m) / ln 2)
+ *
+ * where nothing rounds but the last difference, for |m| <= TOP_FAR: two-sum would take 4 additions more. Above that
+ * x - m itself is exact where exp is not 0, and stands in for x.
+ *
+ * With AVX-512 n is a multiple of 1/16, |r| <= ln(2) / 32, and 2^(n mod 1) comes from a table in registers: exp(r) takes
+ * degree 6 instead of 12 (float: 3 instead of 6). The result is within 1.05 ulp, as the polynomial's 1.04; where `close`
+ * (a literal) is set the power's own rounding, relative to it, is added to r: within 0.55 ulp, in 1.1 times the time.
+ *
+ * Where the result may be denormal or 0, or m is far, a branch goes another way for these lanes alone. */
+#ifdef CSOFTMAX_SINGLE
+#  define TOP_FAR 212  /* twice -EXP_ZERO at least */
+#else
+#  define TOP_FAR 1500
+#endif
+typedef struct {
+    vec_t m;
+    vec_t n, r;  /* n ln 2 + r is m to the precision of LN2_UPPER, or both are 0 where m is far */
+    vec_t near;  /* below it x goes the other way; so does every x if m is far */
+    vec_t away;  /* m where it is far, else 0 */
+} top_t;
+
+#if defined(__AVX512F__)
+/* 2^(i / 16), i taken off the exponent and the upper digits as shifted << TABLE_BITS will add it; and what it lacks */
+#  ifdef CSOFTMAX_SINGLE
+#    define TABLE_ROUND 0x1.8p19f  /* leaves sixteenths in the low bits */
+#    define TABLE_BITS 19
+static const bits_t EXP2_TABLE[16] = {
+    0x3f800000, 0x3f7daac3, 0x3f7b95c2, 0x3f79c3d3, 0x3f7837f0, 0x3f76f532, 0x3f75fed7, 0x3f75583f, 0x3f7504f3,
+    0x3f7508a4, 0x3f75672a, 0x3f76248c, 0x3f7744fd, 0x3f78ccdf, 0x3f7ac0c7, 0x3f7d257d};
+static const number_t EXP2_LACK[16] = {
+    0x0.0p+0f, 0x1.8d96d2p-25f, -0x1.9c0c22p-27f, 0x1.964902p-25f, 0x1.125002p-25f, 0x1.370be4p-25f, -0x1.0a3552p-25f,
+    -0x1.00d8acp-27f, 0x1.26055cp-26f, -0x1.05cb44p-25f, 0x1.67a1cap-28f, 0x1.a3b5e4p-28f, -0x1.f9c306p-27f,
+    -0x1.6961b4p-28f, -0x1.a5217cp-28f, 0x1.61428ep-28f};
+static inline vec_t vlook_up(const void *table, vec_t index) {
+    return _mm512_permutexvar_ps(_mm512_castps_si512(index), vload(table));
+}
+#  else
+#    define TABLE_ROUND 0x1.8p48
+#    define TABLE_BITS 48
+static const bits_t EXP2_TABLE[16] = {
+    UINT64_C(0x3ff0000000000000), UINT64_C(0x3fefb5586cf9890f), UINT64_C(0x3fef72b83c7d517b),
+    UINT64_C(0x3fef387a6e756238), UINT64_C(0x3fef06fe0a31b715), UINT64_C(0x3feedea64c123422),
+    UINT64_C(0x3feebfdad5362a27), UINT64_C(0x3feeab07dd485429), UINT64_C(0x3feea09e667f3bcd),
+    UINT64_C(0x3feea11473eb0187), UINT64_C(0x3feeace5422aa0db), UINT64_C(0x3feec49182a3f090),
+    UINT64_C(0x3feee89f995ad3ad), UINT64_C(0x3fef199bdd85529c), UINT64_C(0x3fef5818dcfba487),
+    UINT64_C(0x3fefa4afa2a490da)};
+static const number_t EXP2_LACK[16] = {
+    0x0.0p+0, 0x1.79aa65d837b6cp-54, -0x1.01b15eaa59348p-55, 0x1.68efde3a8a893p-54, 0x1.34d754db0abb6p-55,
+    0x1.59f48a72a4c6cp-55, 0x1.690cebb7aafb0p-56, 0x1.063e1e21c5409p-54, -0x1.3b3efbf5e2229p-54,
+    -0x1.b32dcb94da51dp-56, 0x1.db72fc1f0eab4p-55, 0x1.1affc2b91ce27p-56, 0x1.c1a7792cb3386p-55,
+    0x1.36eae30af0cb3p-56, 0x1.4a385a63d07a7p-56, -0x1.ff7128fd391f1p-55};
+static inline vec_t vlook_up(const void *table, vec_t index) {
+    const number_t *numbers = table;
+    return _mm512_permutex2var_pd(vload(numbers), _mm512_castpd_si512(index), vload(numbers + VEC_LANES));
+}
+#  endif
+#else
+#  define TABLE_ROUND EXP_ROUND
+#endif
+
+static inline top_t vtop(vec_t m) {
+    top_t t;
+    mask_t far = mask_greater(vmax(m, -m), vset(TOP_FAR));
+    t.m = m;
+    t.away = vwhere(far, m);
+    t.n = ((m - t.away) * LOG2_E + TABLE_ROUND) - TABLE_ROUND;
+    t.r = (m - t.away) - t.n * LN2_UPPER;
+    t.near = vselect(far, vset((number_t)INFINITY), m + (number_t)EXP_GRADUAL);
+    return t;
+}
+
+#if defined(__AVX512F__)
+/* the table's part of exp(r) 2^n as it stands there, and *p, exp(r) - 1 */
+static inline vec_t vpower_parts(vec_t r, vec_t shifted, vec_t *p, int close) {
+    vec_t r2 = r * r, more = close ? r + vlook_up(EXP2_LACK, shifted) : r;
+#  ifdef CSOFTMAX_SINGLE
+    *p = (r * 0x1.555736p-3f + 0x1.00022p-1f) * r2 + more;
+#  else
+    *p = (((r * 0x1.11123b48aab17p-7 + 0x1.555555545db2ap-5) + r2 * 0x1.6c185ebd0454cp-10) * r2
+          + (r * 0x1.555555548ebb3p-3 + 0x1.0000000000005p-1)) * r2 + more;
+#  endif
+    return vlook_up(EXP2_TABLE, shifted);
+}
+#endif
+
+/* exp(x - m) as 2^n, or 2^n times what the table has, and *low, that times exp(r) - 1 */
+static inline vec_t vexp_parts_below(vec_t x, const top_t *t, vec_t *low, int close) {
+    vec_t shifted = (x - t->m) * LOG2_E + TABLE_ROUND;
+    vec_t n = shifted - TABLE_ROUND;
+    vec_t r = ((x - (n + t->n) * LN2_UPPER) - t->r) - n * LN2_LOWER;
+#if defined(__AVX512F__)
+    vec_t p, power = vpower_parts(r, shifted, &p, close);
+    power = VEC_FROM_BITS(VEC_BITS(power) + (VEC_BITS(shifted) << TABLE_BITS));
+#else
+    vec_t p = vexpm1_reduced(r), power = VEC_FROM_BITS(VEC_BITS(shifted) << EXP_BITS);
+    (void)close;
+#endif
+    *low = power * p;
+    return power;
+}
+
+/* The other way: the same, to the bit where the result is normal, of x - away and m - away, and scaled by 2^n at last. x
+ * is held above where exp is 0, and its upper end is no concern. */
+static inline vec_t vexp_far_below(vec_t x, const top_t *t, int close) {
+    vec_t m = t->m - t->away, y = vmax(m + (number_t)(EXP_ZERO - 1), x - t->away), d = y - m;
+    vec_t shifted = d * LOG2_E + TABLE_ROUND;
+    vec_t n = shifted - TABLE_ROUND;
+    vec_t r = ((y - (n + t->n) * LN2_UPPER) - t->r) - n * LN2_LOWER;
+#if defined(__AVX512F__)
+    vec_t p, power = vpower_parts(r, shifted, &p, close);
+    power = VEC_FROM_BITS(VEC_BITS(power) + ((VEC_BITS(shifted) & 15) << TABLE_BITS));
+    return VEC_OP(scalef)(power * p + power, n);  /* by 2 to floor(n) */
+#else
+    (void)close;
+    return vscale_gradual(d, vexpm1_reduced(r), VEC_BITS(shifted));
 #endif
 }
 
-/* vexp_gradual's result in two parts that were not rounded to one where it is normal: 2^n, and *low */
-static inline vec_t vexp_parts(vec_t x, vec_t *low) {
-    veci_t n;
-    vec_t held = vmax(vset(EXP_ZERO - 1), x);
-    vec_t p = vexp_reduced(held, &n);
-    mask_t normal = mask_greater(held, vset(EXP_FLUSH));
-    vec_t s = VEC_FROM_BITS(n << EXP_BITS);
-    *low = vwhere(normal, p * s);
-    return vselect(normal, s, vexp_gradual(x));
+static inline vec_t vexp_below(vec_t x, const top_t *t, int close) {
+    vec_t low, power = vexp_parts_below(x, t, &low, close), e = power + low;
+    mask_t far = mask_greater(t->near, x);
+    if (UNLIKELY(vany(far))) e = vselect(far, vexp_far_below(x, t, close), e);
+    return e;
+}
+
+/* In float without the table the rounding of exp's last addition alone leaves logsumexp 2.1 ulp: there the result stays
+ * in the two parts where it is normal. */
+#if defined(CSOFTMAX_SINGLE) && !defined(__AVX512F__)
+#  define EXP_IN_PARTS 1
+#else
+#  define EXP_IN_PARTS 0
+#endif
+static inline vec_t vexp_below_in_parts(vec_t x, const top_t *t, vec_t *low) {
+    vec_t power = vexp_parts_below(x, t, low, 1);
+    mask_t far = mask_greater(t->near, x);
+    if (UNLIKELY(vany(far))) {
+        power = vselect(far, vexp_far_below(x, t, 1), power);
+        *low = vwhere((mask_t)~far, *low);
+    }
+    return power;
 }
 
 /* log(1 + x + x_low) for finite x >= 0, as the number nearest and what remains of it. With u = 1 + x = 2^k (1 + f),
@@ -362,8 +568,15 @@ static inline vec_t vlog1p(vec_t x, vec_t reciprocal) {
 /* the lower or upper half; asked for where a tile has half as many rows as lanes: in float, from AVX on */
 #if defined(CSOFTMAX_SINGLE) && VEC_LANES == 16
 #  define VEC_HALF(a, upper) ((half_t)_mm512_extractf64x4_pd((__m512d)(a), upper))
+static inline vec_t vload_halves(const number_t *lower, const number_t *upper) {
+    __m512d v = _mm512_castpd256_pd512(_mm256_loadu_pd((const double *)lower));
+    return (vec_t)_mm512_insertf64x4(v, _mm256_loadu_pd((const double *)upper), 1);
+}
 #elif defined(CSOFTMAX_SINGLE) && VEC_LANES == 8
 #  define VEC_HALF(a, upper) ((half_t)_mm256_extractf128_ps(a, upper))
+#endif
+#if !defined(CSOFTMAX_SINGLE) || VEC_LANES < 16  /* never reached */
+static inline vec_t vload_halves(const number_t *lower, const number_t *upper) { return (void)upper, vload(lower); }
 #endif
 /* never reached: their stage is wider than a vector */
 #ifndef VEC_LOW_1
@@ -406,6 +619,44 @@ static inline void vstore_columns(number_t *out, ptrdiff_t stride, vec_t *a, int
 #endif
     }
 }
+
+/* C vectors, 2 to 4 (a literal), of rows of C entries end to end: vfrom_rows makes them a vector an entry, vto_rows
+ * undoes that. What stands at q = j C + c of the rows is lane j of entry c. */
+#if VEC_LANES == 16
+#  define VEC_EACH(F, C, k) F(0, C, k), F(1, C, k), F(2, C, k), F(3, C, k), F(4, C, k), F(5, C, k), F(6, C, k), \
+    F(7, C, k), F(8, C, k), F(9, C, k), F(10, C, k), F(11, C, k), F(12, C, k), F(13, C, k), F(14, C, k), F(15, C, k)
+#elif VEC_LANES == 8
+#  define VEC_EACH(F, C, k) F(0, C, k), F(1, C, k), F(2, C, k), F(3, C, k), F(4, C, k), F(5, C, k), F(6, C, k), F(7, C, k)
+#elif VEC_LANES == 4
+#  define VEC_EACH(F, C, k) F(0, C, k), F(1, C, k), F(2, C, k), F(3, C, k)
+#else
+#  define VEC_EACH(F, C, k) F(0, C, k), F(1, C, k)
+#endif
+#if VEC_LANES == 1
+static inline void vfrom_rows(vec_t *a, int C) { (void)a, (void)C; }
+static inline void vto_rows(vec_t *a, int C) { (void)a, (void)C; }
+#else
+#  define ROWS_LOWER(j, C, c) ((C) * (j) + (c) < 2 * VEC_LANES ? (C) * (j) + (c) : 0)                /* of a[0], a[1] */
+#  define ROWS_UPPER(j, C, c) ((C) * (j) + (c) >= 2 * VEC_LANES ? (C) * (j) + (c) - 2 * VEC_LANES : 0)  /* a[2], a[3] */
+#  define ROWS_THIRD(j, C, c) ((C) * (j) + (c) < 2 * VEC_LANES ? (j) : (C) * (j) + (c) - VEC_LANES)  /* lower, a[2] */
+#  define ROWS_BOTH(j, C, c) ((C) * (j) + (c) < 2 * VEC_LANES ? (j) : VEC_LANES + (j))               /* lower, upper */
+#  define ROWS_AT(i, p) ((i) * VEC_LANES + (p))  /* q of lane p of vector i */
+#  define ENTRY_LOWER(p, C, i) (ROWS_AT(i, p) % (C) < 2 ? ROWS_AT(i, p) % (C) * VEC_LANES + ROWS_AT(i, p) / (C) : 0)
+#  define ENTRY_UPPER(p, C, i) (ROWS_AT(i, p) % (C) < 2 ? 0 : (ROWS_AT(i, p) % (C) - 2) * VEC_LANES + ROWS_AT(i, p) / (C))
+#  define ENTRY_THIRD(p, C, i) (ROWS_AT(i, p) % (C) < 2 ? (p) : VEC_LANES + ROWS_AT(i, p) / (C))
+#  define ENTRY_BOTH(p, C, i) (ROWS_AT(i, p) % (C) < 2 ? (p) : VEC_LANES + (p))
+#  define SHUFFLE_2(F, k) VEC_SHUFFLE(b[0], b[1], VEC_EACH(F##_LOWER, 2, k))
+#  define SHUFFLE_3(F, k) VEC_SHUFFLE(VEC_SHUFFLE(b[0], b[1], VEC_EACH(F##_LOWER, 3, k)), b[2], VEC_EACH(F##_THIRD, 3, k))
+#  define SHUFFLE_4(F, k) VEC_SHUFFLE(VEC_SHUFFLE(b[0], b[1], VEC_EACH(F##_LOWER, 4, k)), \
+                                      VEC_SHUFFLE(b[2], b[3], VEC_EACH(F##_UPPER, 4, k)), VEC_EACH(F##_BOTH, 4, k))
+#  define SHUFFLE_ROWS(F)                                                                              \
+    vec_t b[4] = {a[0], a[1], C > 2 ? a[2] : a[0], C > 3 ? a[3] : a[0]};                               \
+    if (C == 2) a[0] = SHUFFLE_2(F, 0), a[1] = SHUFFLE_2(F, 1);                                        \
+    if (C == 3) a[0] = SHUFFLE_3(F, 0), a[1] = SHUFFLE_3(F, 1), a[2] = SHUFFLE_3(F, 2);                \
+    if (C == 4) a[0] = SHUFFLE_4(F, 0), a[1] = SHUFFLE_4(F, 1), a[2] = SHUFFLE_4(F, 2), a[3] = SHUFFLE_4(F, 3);
+static inline void vfrom_rows(vec_t *a, int C) { SHUFFLE_ROWS(ROWS) }
+static inline void vto_rows(vec_t *a, int C) { SHUFFLE_ROWS(ENTRY) }
+#endif
 
 /* out[i] += the sum of row i's lanes: n - 1 additions and 2 n - 2 shuffles, and a fold where n is half the lanes */
 static inline void vadd_sums(number_t *out, vec_t *a, int n) {
