@@ -23,6 +23,7 @@ from csoftmax._threads import BLOCK_ELEMENTS, check_n_threads, map_blocks, row_b
 __all__ = ["log_softmax", "logsumexp", "softmax", "softmax_jacobian", "softmax_jvp"]
 
 _SOFTMAX, _LOG_SOFTMAX, _LOGSUMEXP = 0, 1, 2  # the kernels' numbers
+_ndarray = np.ndarray
 _FLOAT64, _FLOAT32 = np.dtype(np.float64), np.dtype(np.float32)
 
 
@@ -65,7 +66,8 @@ def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, out: NDA
     >>> cs.softmax(np.array([0, 1, 2], dtype=np.uint8)).round(4).tolist()
     [0.09, 0.2447, 0.6652]
     """
-    return _softmax(_SOFTMAX, x, axis, out, n_threads)
+    small = _small(_SOFTMAX, x, axis, out, n_threads)
+    return _softmax(_SOFTMAX, x, axis, out, n_threads) if small is None else small
 
 
 def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, out: NDArray[Any] | None = None,
@@ -102,7 +104,8 @@ def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, out:
     >>> cs.log_softmax([40.0, 0.0]).tolist()
     [-4.248354255291589e-18, -40.0]
     """
-    return _softmax(_LOG_SOFTMAX, x, axis, out, n_threads)
+    small = _small(_LOG_SOFTMAX, x, axis, out, n_threads)
+    return _softmax(_LOG_SOFTMAX, x, axis, out, n_threads) if small is None else small
 
 
 def logsumexp(a: ArrayLike, axis: int | tuple[int, ...] | None = None, b: ArrayLike | None = None,
@@ -148,8 +151,8 @@ def logsumexp(a: ArrayLike, axis: int | tuple[int, ...] | None = None, b: ArrayL
     >>> float(cs.logsumexp([1000.0, 1000.0]))
     1000.6931471805599
     """
-    if type(a) is np.ndarray and b is out is None and _any_number(n_threads) and not keepdims and not return_sign:
-        small = _small(_LOGSUMEXP, a, axis)
+    if b is None and not keepdims and not return_sign:
+        small = _small(_LOGSUMEXP, a, axis, out, n_threads)
         if small is not None:
             return small
     x = _numbers("a", a)
@@ -286,10 +289,6 @@ def _check_out(out: Any, shape: tuple[int, ...], dtype: Any) -> None:
 
 
 def _softmax(what: int, x: ArrayLike, axis: Any, out: NDArray[Any] | None, n_threads: int | None) -> NDArray[Any]:
-    if type(x) is np.ndarray and out is None and _any_number(n_threads):
-        small = _small(what, x, axis)
-        if small is not None:
-            return small
     array = x if type(x) is np.ndarray and x.dtype == _FLOAT64 else _numbers("x", x)
     if _is_scipys(array):
         result = (scipy.special.softmax, scipy.special.log_softmax)[what](array, axis=axis)
@@ -311,16 +310,15 @@ def _softmax(what: int, x: ArrayLike, axis: Any, out: NDArray[Any] | None, n_thr
     return result[()] if out is None and not array.ndim else result
 
 
-def _any_number(n_threads: Any) -> bool:
-    return n_threads is None or (type(n_threads) is int and n_threads > 0)
-
-
-def _small(what: int, x: NDArray[Any], axis: Any) -> Any:
+def _small(what: int, x: Any, axis: Any, out: Any, n_threads: Any) -> Any:
     """Return the answer where it is a matter of one call of a kernel, else None."""
-    dtype = x.dtype
-    if dtype is _FLOAT64:
-        return kernels.small(what, x, axis)
-    return load_single().small(what, x, axis) if dtype is _FLOAT32 else None
+    if type(x) is _ndarray and out is None and (n_threads is None or (type(n_threads) is int and n_threads > 0)):
+        dtype = x.dtype
+        if dtype is _FLOAT64:
+            return kernels.small(what, x, axis)
+        if dtype is _FLOAT32:
+            return load_single().small(what, x, axis)
+    return None
 
 
 def _compute(what: int, x: NDArray[Any], axes: tuple[int, ...], result: NDArray[Any], n_threads: int | None) -> None:
