@@ -25,7 +25,7 @@ from csoftmax.maximize import ConvergenceWarning
 from csoftmax.objective import SoftmaxObjective
 from csoftmax.path import RegularizationPath, regularization_path
 from csoftmax.result import SoftmaxResult
-from csoftmax.separation import SeparationWarning
+from csoftmax.separation import Separation, SeparationWarning, check_separation
 from csoftmax.serialization import from_json
 from csoftmax.special import log_softmax, logsumexp, softmax, softmax_jacobian, softmax_jvp
 
@@ -39,9 +39,11 @@ def __dir__() -> list[str]:
 __all__ = [
     "ConvergenceWarning",
     "RegularizationPath",
+    "Separation",
     "SeparationWarning",
     "SoftmaxObjective",
     "SoftmaxResult",
+    "check_separation",
     "datasets",
     "fit",
     "fit_formula",

@@ -166,19 +166,21 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
                              response_name=_response_name(y))
     coordinates = MetricCoordinates(SoftmaxObjective.from_samples(samples, l2_by_coef))
     if bias_reduction is None:
-        maximum = maximize(coordinates, solver=solver, tol=tol, max_iter=int(max_iter), init=start, callback=callback)
+        maximum = maximize(coordinates, solver=solver, tol=tol, max_iter=int(max_iter), init=start, callback=callback,
+                           stop_where_separated=True)
     else:
         maximum = firth.maximize_penalized(coordinates, tol=tol, max_iter=int(max_iter), init=start, callback=callback)
     message, separated = maximum.message, False
     if not maximum.success and not l2_by_coef.all() and bias_reduction is None and maximum.ended_by_itself:
         free = unpenalized_features(l2_by_coef, samples)
-        separation = find_separation(coordinates.objective.samples.of_features(free))
-        text = separation.describe(data.classes, [data.feature_names[i] for i in free])
-        separated = separation.kind in ("complete", "quasi")
+        separation = find_separation(samples.of_features(free), data.classes, [data.feature_names[i] for i in free],
+                                     start=None if l2_by_coef.any() else maximum.params)
+        separated = separation.separated
         if separated:
-            message = f"{text}; a penalty (l2 > 0) or bias_reduction='firth' makes the maximum exist"
+            message = (f"{separation.describe()}; a penalty (l2 > 0) or bias_reduction='firth' makes the maximum "
+                       f"exist")
         elif separation.kind == "undecided":
-            message = f"{message}; {text}"
+            message = f"{message}; {separation.describe()}"
         elif not np.isnan(maximum.certificate.newton_range):
             # the maximum exists: it is worth more Newton steps
             longer = maximize(coordinates, solver=solver, tol=tol, max_iter=int(max_iter), init=maximum.params,
@@ -211,11 +213,10 @@ def _finish_lasso(lasso: Lasso, maximum: LassoMaximum, free: NDArray[np.intp], d
     """
     samples, message, separated = data.samples, maximum.message, False
     if not maximum.success and len(free) and maximum.ended_by_itself:
-        separation = find_separation(lasso.data.samples.of_features(free))
-        separated = separation.kind in ("complete", "quasi")
+        separation = find_separation(samples.of_features(free), data.classes, [data.feature_names[i] for i in free])
+        separated = separation.separated
         if separated:
-            text = separation.describe(data.classes, [data.feature_names[i] for i in free])
-            message = f"{text}; a penalty on each feature makes the maximum exist"
+            message = f"{separation.describe()}; a penalty on each feature makes the maximum exist"
     result = SoftmaxResult(
         params=maximum.params, fit_intercept=samples.fit_intercept, classes=data.classes,
         feature_names=data.feature_names, success=maximum.success, message=message, n_iter=maximum.n_iter,

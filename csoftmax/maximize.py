@@ -121,6 +121,7 @@ def choose_solver(coordinates: MetricCoordinates) -> str:
 
 def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float = DEFAULT_TOL,
              max_iter: int = DEFAULT_MAX_ITER, init: Array | None = None, exists: bool = False,
+             stop_where_separated: bool = False,
              callback: Callable[[IterationState], Any] | None = None) -> Maximum:
     """Maximise the penalised log-likelihood by scipy.optimize.
 
@@ -135,6 +136,8 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
         The start; zero by default.
     exists : bool
         The maximum is known to exist: Newton steps are taken for longer.
+    stop_where_separated : bool
+        Stop once the loss shows that every row is in its class, where there is no penalty and no offset.
     callback : callable, optional
         Called with an `IterationState` after each iteration; may raise StopIteration.
 
@@ -148,7 +151,8 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
     loss = MeanLoss(coordinates)
     u = np.zeros(coordinates.n_coordinates) if init is None else coordinates.coordinates(init)
     with Iterations(callback, lambda: coordinates.params(u)) as iterations:
-        return _maximize(method, loss, u, _Stopper(coordinates, tol, iterations), max_iter, exists)
+        separated_loss = _separated_loss(coordinates) if stop_where_separated else 0.0
+        return _maximize(method, loss, u, _Stopper(coordinates, tol, iterations, separated_loss), max_iter, exists)
 
 
 def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int, exists: bool) -> Maximum:
@@ -243,11 +247,25 @@ class Iterations:
                            "exception's `params`, and fit(..., init=error.params) goes on from there")
 
 
+def _separated_loss(coordinates: MetricCoordinates) -> float:
+    """Return the mean loss below which the samples are completely separated: going on is of no use.
+
+    A sum of losses -m_j log p_j below log 2 times the least mass leaves each p_j above 1/2: every row is in its class.
+    """
+    samples = coordinates.objective.samples
+    if coordinates.penalized or samples.offset is not None:
+        return 0.0
+    mass = samples.mass()
+    least = 1.0 if mass is None else float(mass[mass > 0].min())
+    return float(np.log(2.0)) * least / coordinates.total_mass
+
+
 class _Stopper:
     """Notes iterations, and stops a method where the gradient is small enough."""
 
-    def __init__(self, coordinates: MetricCoordinates, tol: float, iterations: Iterations) -> None:
-        self.tol, self.iterations = tol, iterations
+    def __init__(self, coordinates: MetricCoordinates, tol: float, iterations: Iterations,
+                 separated_loss: float) -> None:
+        self.tol, self.iterations, self._separated_loss = tol, iterations, separated_loss
         self.finished = False  # a method has nothing more to do
         self._coordinates = coordinates
         self._least = np.inf
@@ -271,7 +289,7 @@ class _Stopper:
         # 1e-8); Newton steps, which look at the gradient, can.
         self._idle = 0 if value < self._least - 1e-15 * abs(value) else self._idle + 1
         self._least = min(self._least, value)
-        if norm <= self.tol or (self._idle >= _MAX_IDLE and norm <= NEAR):
+        if norm <= self.tol or (self._idle >= _MAX_IDLE and norm <= NEAR) or value < self._separated_loss:
             self.finished = True
             raise StopIteration
 

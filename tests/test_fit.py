@@ -284,17 +284,6 @@ def test_warnings_point_at_the_callers_line():
     assert caught[0].filename == __file__
 
 
-def test_separation_is_pinned_on_the_feature_that_does_it():
-    pd = pytest.importorskip("pandas")
-    rng = np.random.default_rng(0)
-    y = np.array(["a", "b", "c"])[np.arange(90) % 3]
-    X = pd.DataFrame({"noise": rng.standard_normal(90), "flag": (y == "c") * 1.0})
-    with pytest.warns(cs.SeparationWarning, match="between the class 'c' and the classes 'a', 'b' along flag, so"):
-        result = cs.fit(X, y)
-    text = str(result.summary())
-    assert "NOT A MAXIMUM" in text.splitlines()[2] and "std err" not in text
-
-
 @pytest.mark.parametrize("change", [np.asfortranarray, lambda rows: np.ascontiguousarray(rows.T).T])
 def test_parameters_of_any_memory_order_are_taken(change):
     X, y = make_data()
