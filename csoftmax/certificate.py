@@ -30,6 +30,8 @@ _MAX_PRODUCTS = 1000
 # Newton steps at the most, and the patience that goes with a maximum that is known to exist.
 _MAX_POLISH = 300
 PATIENT = 200
+# Logit range of a Newton step from which on steps shrink fast, or are rounding error: patience is of no use then.
+_CLOSE = 0.1
 # h(1) = (exp(-rho) + rho - 1) / rho^2 at rho = 1; see Certificate's notes.
 _H1 = float(np.exp(-1.0))
 
@@ -263,6 +265,9 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
         newton_range = certificate.newton_range
         if not newton.positive_definite or not np.isfinite(newton_range):
             break
+        if newton_range <= _CLOSE < smallest_range:
+            stalled = 0
+            patience = min(patience, 3)
         stalled += not newton_range <= 0.5 * smallest_range
         if not may_step or stalled >= patience or (certificate.holds and (stalled or newton_range <= 1e-10)):
             break  # steps that do not shrink: rounding error is reached, or there is no maximum
