@@ -1,7 +1,7 @@
 """Whether the maximum exists: separation of the samples, decided by linear programs on as few rows as it takes.
 
-`fitting` stands on it, after a fit whose certificate fails. It stands on `encoding`, `samples` and
-scipy.optimize.linprog.
+`fitting` stands on it, after a fit whose certificate fails. It stands on `metric`, `encoding`, `samples`
+and scipy.optimize.
 
 The log-likelihood has no maximum exactly where some direction V, not constant over classes on every row, has margins
 
@@ -29,10 +29,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import linalg, sparse
-from scipy.optimize import OptimizeResult, linprog
+from scipy.optimize import OptimizeResult, linprog, minimize
 
 from csoftmax._threads import row_blocks
 from csoftmax.encoding import encode
+from csoftmax.metric import MetricCoordinates
+from csoftmax.objective import SoftmaxObjective
 from csoftmax.samples import Array, DenseSamples
 
 Ints = NDArray[np.intp]
@@ -43,6 +45,8 @@ _FEASIBILITY = 1e-9
 _VIOLATED = 1e-8
 # Coefficients beyond which no program is tried: a square matrix of them takes 128 MB.
 _MAX_COEFFICIENTS = 4000
+# Coefficients beyond which it pays to look first whether a few iterations of a fit separate completely.
+_MANY_COEFFICIENTS = 500
 # Coefficients of a direction beyond which its null space is not solved for in rational numbers (some seconds).
 _MAX_RATIONAL = 100
 # Entries of a program from which the interior point is quicker than the simplex method.
@@ -176,7 +180,18 @@ def check_separation(X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | N
     if isinstance(time_limit, bool) or not isinstance(time_limit, (int, float)) or not time_limit > 0:
         raise ValueError(f"time_limit is {time_limit!r}; a positive number of seconds is wanted")
     data = encode(X, y, sample_weight=sample_weight, fit_intercept=bool(fit_intercept))
-    return find_separation(data.samples, data.classes, data.feature_names, time_limit=float(time_limit))
+    # 1550 coefficients that separate completely: programs take minutes, these iterations half a second
+    many = _MANY_COEFFICIENTS < np.prod(data.samples.params_shape) <= _MAX_COEFFICIENTS
+    start = _descended(data.samples) if many else None
+    return find_separation(data.samples, data.classes, data.feature_names, start=start, time_limit=float(time_limit))
+
+
+def _descended(samples: DenseSamples) -> Array:
+    """Return parameters after a few descents of the loss, which put every row into its class where that is easy."""
+    coordinates = MetricCoordinates(SoftmaxObjective.from_samples(samples, np.zeros(samples.n_features)))
+    answer = minimize(coordinates.loss_and_gradient, np.zeros(coordinates.n_coordinates), jac=True, method="L-BFGS-B",
+                      options={"maxiter": 100})
+    return coordinates.params(answer.x)
 
 
 def find_separation(samples: DenseSamples, classes: NDArray[Any], feature_names: list[str], *,
@@ -577,7 +592,8 @@ class _Search:
         large (such a message would name dozens of features anyway) or the columns are not those of X.
         """
         q = self.rows.q
-        if self.rows.whitening is not None or self._A.nnz > _LARGE_PROGRAM:
+        large = self.n_coefficients > _MANY_COEFFICIENTS if strict else self._A.nnz > _LARGE_PROGRAM
+        if large or self.rows.whitening is not None:
             return None
         cost = np.ones(q)
         if self.rows.samples.fit_intercept:

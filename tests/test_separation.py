@@ -233,6 +233,14 @@ def test_a_time_limit_gives_undecided_with_the_reason():
         cs.check_separation(X, y, time_limit=0)
 
 
+def test_many_classes_that_separate_completely_need_no_program_to_be_found_out(monkeypatch):
+    X, y = near_the_boundary(600, 20, 30, 3, 0)
+    monkeypatch.setattr(separation._Search, "_weak_direction", None)
+    monkeypatch.setattr(separation._Search, "_strict_direction", None)
+    found = cs.check_separation(X, y)
+    assert found.kind == "complete" and len(found.rows) == 600
+
+
 def test_more_coefficients_than_a_program_takes_are_undecided_with_their_number():
     X = np.random.default_rng(0).standard_normal((20, 4001))
     found = cs.check_separation(X, np.arange(20) % 2)
