@@ -77,9 +77,11 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         penalised log-likelihood need not be concave. Not together with l1 or l2; `solver` is "auto" or "trust-exact".
     init : array-like of shape (n_classes, n_features + 1), or SoftmaxResult, optional
         Where to start: rows [w_k, b_k].
-    solver : {"auto", "trust-exact", "Newton-CG", "trust-ncg", "trust-krylov", "L-BFGS-B"}
-        scipy.optimize's method; "auto" chooses by size (`csoftmax.maximize.choose_solver`). All work in a metric
-        that does not see the units of X, and end with the same certificate. With l1 > 0 only "auto" and "L-BFGS-B".
+    solver : {"auto", "hybr", "L-BFGS-B", "trust-exact", "Newton-CG", "trust-ncg", "trust-krylov"}
+        scipy.optimize's method; "auto" takes hybr (the gradient's root) for small problems and L-BFGS-B, in the metric
+        and then in the Hessian's, for others (`csoftmax.maximize.choose_solver`). All work where the units of X are not
+        seen, and end with the same certificate. With l1 > 0 "auto" or "L-BFGS-B", with bias reduction "auto" or
+        "trust-exact".
     tol : float
         The scaled gradient's norm at which the method stops.
     max_iter : int
@@ -96,7 +98,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     Returns
     -------
     SoftmaxResult
-        With `success` True exactly when the certificate holds. Otherwise a warning says why: SeparationWarning
+        Its `history` has the log-likelihood and the gradient of each iteration. `success` is True exactly when the certificate holds. Otherwise a warning says why: SeparationWarning
         where the maximum does not exist, ConvergenceWarning where it was not reached.
 
     Raises
