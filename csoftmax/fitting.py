@@ -98,8 +98,9 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     Returns
     -------
     SoftmaxResult
-        Its `history` has the log-likelihood and the gradient of each iteration. `success` is True exactly when the certificate holds. Otherwise a warning says why: SeparationWarning
-        where the maximum does not exist, ConvergenceWarning where it was not reached.
+        Its `history` has the log-likelihood and the gradient of each iteration. `success` is True exactly when the
+        certificate holds. Otherwise a warning says why: SeparationWarning where the maximum does not exist,
+        ConvergenceWarning where it was not reached.
 
     Raises
     ------
