@@ -20,6 +20,9 @@ cdef void capi_row(int what, const number *x, number *out, Py_ssize_t n) noexcep
 
 cdef bint capi_rows(int what, const number *x, number *out, Py_ssize_t n_rows, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t r
+    if n > 0 and n_rows == 1:  # as Python's functions do: the bits are the same
+        long_row(what, x, out, n)
+        return True
     if n > 0 and n_rows > 0:
         return along_axis_pass(what, x, out, n, 1, 0, n_rows) == 0
     if what == LOGSUMEXP:

@@ -100,7 +100,7 @@ cdef inline number first_sum(int what) noexcept nogil:
 
 
 cdef inline vec finish(int what, vec sum, vec lost, vec more, vec *low) noexcept nogil:
-    # What the entries are finished with, in two parts, once `more` is added to the sum: 1 / (1 + rest) for softmax, else
+    # What the entries are finished with, in two parts, once `more` is added to the sum: 1 / (1 + rest) or else
     # log1p(rest). `more` is, negative, what the sum began with; else the ties but one.
     vadd_exact(&sum, &lost, more)
     low[0] = vset(0.0)
@@ -710,10 +710,11 @@ def along_axis(int what, const number[::1] x, number[::1] out, Py_ssize_t C, Py_
     cdef int failed
     if C == 0 or stop <= start:
         return
-    if x.shape[0] == C and inner == 1:  # what follows is for many columns
-        long_row(what, &x[0], &out[0], C)
-        return
     with nogil:
-        failed = along_axis_pass(what, &x[0], &out[0], C, inner, start, stop)
+        if x.shape[0] == C and inner == 1:  # what follows is for many columns
+            failed = 0
+            long_row(what, &x[0], &out[0], C)
+        else:
+            failed = along_axis_pass(what, &x[0], &out[0], C, inner, start, stop)
     if failed:
         raise MemoryError(f"no memory for columns of {C} entries")

@@ -2,8 +2,8 @@
 #
 # csoftmax.special stands on it. It stands on rows.pxi.
 #
-# A typed memoryview costs 0.2 us in the stable ABI and there were two of them, beside a dozen of attributes looked up in
-# Python: three numbers took 1.7 us. The buffers are asked for here, as the memoryviews would.
+# A typed memoryview costs 0.2 us in the stable ABI and there were two of them, beside a dozen of attributes looked up
+# in Python: three numbers took 1.7 us. The buffers are asked for here, as the memoryviews would.
 
 from cpython.buffer cimport (
     PyBUF_FORMAT,
@@ -25,7 +25,8 @@ cdef object empty = _numpy.empty
 SMALL_SIZE = SMALL
 
 
-cdef int small_pass(int what, const number *x, number *out, Py_ssize_t C, Py_ssize_t inner, Py_ssize_t columns) except -1:
+cdef int small_pass(int what, const number *x, number *out, Py_ssize_t C, Py_ssize_t inner,
+                    Py_ssize_t columns) except -1:
     cdef int failed
     if columns == 1:
         long_row(what, x, out, C)
