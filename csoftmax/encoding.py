@@ -307,6 +307,55 @@ def as_weights(sample_weight: Any, n: int) -> Array | None:
     return np.ascontiguousarray(weights, dtype=np.float64)
 
 
+def scaled_weights(samples: DenseSamples) -> tuple[Array | None, float]:
+    """Return the weights scaled to sum_j w_j N_j = n = sum_j N_j, and n, over the rows of positive weight.
+
+    N_j is row j's total, 1 for a label: so the weights of labels have the mean 1.
+    """
+    if samples.weights is None:
+        return None, samples.total_mass()
+    weights = samples.weights / samples.weights.max()  # neither over- nor underflows
+    n_observed = samples.replace(weights=(samples.weights > 0).astype(np.float64)).total_mass()
+    return weights * (n_observed / samples.replace(weights=weights).total_mass()), n_observed
+
+
+def as_groups(groups: Any, n: int, complete: NDArray[np.bool_] | None = None) -> NDArray[np.intp]:
+    """Return a number from 0 for each row, the same within a group; raises on missing labels and wrong shapes.
+
+    `complete` tells which of a longer table's rows the n are: groups for all of that table's will do as well.
+    """
+    refuse_masked("groups", groups)
+    categorical = getattr(groups, "cat", groups)
+    if hasattr(categorical, "categories") and hasattr(categorical, "codes"):
+        labels = np.asarray(categorical.codes)
+        missing = labels < 0
+    else:
+        if isinstance(groups, (list, tuple)):  # of which NumPy might make one type, or several dimensions
+            labels = np.empty(len(groups), dtype=object)
+            labels[:] = groups
+        else:
+            labels = np.asarray(groups)
+        if labels.dtype.kind == "O":
+            missing = np.fromiter((_is_missing(label) for label in labels.ravel()), dtype=bool, count=labels.size)
+        else:
+            missing = labels != labels
+    wanted = f"({n},)" if complete is None else f"({n},) or ({len(complete)},)"
+    if labels.ndim != 1 or len(labels) not in (n, n if complete is None else len(complete)):
+        raise ValueError(f"groups has shape {labels.shape}; {wanted} is wanted, one label for each row")
+    if complete is not None and len(labels) != n:
+        labels, missing = labels[complete], missing[complete]
+    if missing.any():
+        raise ValueError(f"groups has a missing label at row {int(np.argmax(missing))}; a label for each row is wanted")
+    if labels.dtype.kind == "O":
+        try:
+            code = {label: i for i, label in enumerate(dict.fromkeys(labels.tolist()))}
+        except TypeError as error:
+            raise TypeError(f"groups holds labels that cannot be told apart ({error}); ints or strings are "
+                            f"wanted") from None
+        return np.fromiter((code[label] for label in labels.tolist()), dtype=np.intp, count=n)
+    return np.unique(labels, return_inverse=True)[1].astype(np.intp).reshape(n)
+
+
 def as_offset(offset: Any, n: int, n_classes: int, kept: NDArray[np.bool_]) -> NDArray[Any] | None:
     """Return the offset of the kept classes, not copied where it can be; one column for each class."""
     if offset is None:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from csoftmax import bias_reduction as firth
 from csoftmax._threads import check_n_threads
-from csoftmax.encoding import EncodedData, encode, outside_stacklevel
+from csoftmax.encoding import EncodedData, encode, outside_stacklevel, scaled_weights
 from csoftmax.inference import null_log_likelihood
 from csoftmax.lasso import Lasso, LassoData, LassoMaximum, maximize_lasso
 from csoftmax.maximize import (
@@ -31,7 +31,7 @@ from csoftmax.maximize import (
 )
 from csoftmax.metric import MetricCoordinates
 from csoftmax.objective import SoftmaxObjective, check_penalty, spread_penalty, unpenalized_features
-from csoftmax.result import SoftmaxResult
+from csoftmax.result import WEIGHT_TYPES, SoftmaxResult, find_reference
 from csoftmax.samples import Array
 from csoftmax.separation import SeparationWarning, find_separation
 
@@ -62,8 +62,24 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         classes each is half the binomial's). It changes what is shown, not the fit.
     sample_weight : array-like of shape (n_samples,), optional
         0 or more.
-    weight_type : {"frequency"}
-        Weight 2 is the row twice, in every number.
+    weight_type : {"frequency", "probability", "analytic"}
+        "frequency": weight 2 is the row twice, in every number; `nobs` is the sum of the weights (times a row's total,
+        for counts).
+
+        The other two are known up to a factor. They are scaled to the mean 1 (for counts: to sum_j w_j N_j = sum_j N_j,
+        N_j a row's total) over the rows of positive weight, whose number (sum_j N_j) is `nobs`: weights times 10 change
+        nothing. The log-likelihoods, and l2 and l1 against them, are on that scale. A row counts once, however much it
+        weighs, and its score is w_j s_j: so robust covariances sum w_j^2 s_j s_j' where frequencies have w_j s_j s_j'.
+
+        "probability": inverse probabilities of selection (Stata's pweights). The estimate is the weighted one; L is a
+        pseudo-log-likelihood, and `cov_type` is "HC0", as the information says nothing of such an estimate's precision
+        (see `SoftmaxResult.with_covariance` for clusters). AIC counts tr(H V) degrees of freedom in place of n_params,
+        V the robust covariance and H the information: Lumley & Scott's (2015, doi:10.1093/jssam/smu021) dAIC; BIC takes
+        the same. Strata and finite populations are not known here.
+
+        "analytic": inverse variances (Stata's aweights, which its mlogit does not take): a row's label is the less
+        reliable the less it weighs. Standard errors are from the information of the scaled weights; AIC, BIC and
+        `n_params` are as usual.
     offset : array-like of shape (n_samples, n_classes), optional
         Added to the logits, columns in the order of the result's `classes`.
     bias_reduction : {"firth"}, optional
@@ -74,7 +90,8 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         estimate, and `null_log_likelihood` is the intercepts' maximum of L. `penalized_log_likelihood` is
         L + 1/2 log det I, I on the coefficients of all classes but one in the units of X; with collinear columns the
         product of I's positive eigenvalues. The certificate proves a stationary point, no lower than the start: the
-        penalised log-likelihood need not be concave. Not together with l1 or l2; `solver` is "auto" or "trust-exact".
+        penalised log-likelihood need not be concave. Not together with l1 or l2, and with frequency weights alone: the
+        bias of estimates with other weights is another one; `solver` is "auto" or "trust-exact".
     init : array-like of shape (n_classes, n_features + 1), or SoftmaxResult, optional
         Where to start: rows [w_k, b_k].
     solver : {"auto", "hybr", "L-BFGS-B", "trust-exact", "Newton-CG", "trust-ncg", "trust-krylov"}
@@ -146,17 +163,20 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         check_solver(solver)
         raise ValueError(f"solver is {solver!r} with l1 > 0; 'auto' or 'L-BFGS-B' is wanted: the other methods know no "
                          f"bounds")
+    if weight_type not in WEIGHT_TYPES:
+        raise ValueError(f"weight_type is {weight_type!r}; one of {', '.join(map(repr, WEIGHT_TYPES))} is wanted")
     if bias_reduction is not None:
-        _check_bias_reduction(bias_reduction, ridge, sparse, solver)
-    if weight_type != "frequency":
-        raise ValueError(f"weight_type is {weight_type!r}; only 'frequency' is supported by this version")
+        _check_bias_reduction(bias_reduction, ridge, sparse, solver, weight_type)
     check_solver(solver)
     check_stopping(tol, max_iter)
     _check_callback(callback)
     data = encode(X, y, sample_weight=sample_weight, offset=offset, fit_intercept=bool(fit_intercept),
                   n_threads=check_n_threads(n_threads))
-    samples = data.samples
-    reference = _find_reference(reference, data.classes)
+    samples, nobs = data.samples, data.samples.total_mass()
+    if weight_type != "frequency":
+        weights, nobs = scaled_weights(samples)
+        samples = data.samples = samples.replace(weights=weights)
+    reference = find_reference(reference, data.classes)
     start = None if init is None else _initial_params(init, samples.params_shape)
 
     l2_by_coef, l1_by_coef = spread_penalty("l2", ridge, samples), spread_penalty("l1", sparse, samples)
@@ -166,7 +186,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
                                                    callback=callback),
                              unpenalized_features(l1_by_coef + l2_by_coef, samples), data,
                              named_features=hasattr(X, "columns"), reference=reference, l2=ridge, l1=sparse,
-                             response_name=_response_name(y))
+                             response_name=_response_name(y), nobs=nobs, weight_type=weight_type)
     coordinates = MetricCoordinates(SoftmaxObjective.from_samples(samples, l2_by_coef))
     if bias_reduction is None:
         maximum = maximize(coordinates, solver=solver, tol=tol, max_iter=int(max_iter), init=start, callback=callback,
@@ -195,7 +215,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         feature_names=data.feature_names, named_features=hasattr(X, "columns"), reference=reference,
         success=maximum.success, message=message, n_iter=maximum.n_iter, certificate=maximum.certificate,
         log_likelihood=maximum.log_likelihood, penalized_log_likelihood=maximum.penalized_log_likelihood,
-        null_log_likelihood=null_log_likelihood(samples), nobs=coordinates.total_mass,
+        null_log_likelihood=null_log_likelihood(samples), nobs=nobs, weight_type=weight_type,
         n_params=(samples.n_classes - 1) * coordinates.rank, l2=ridge, bias_reduction=bias_reduction,
         response_name=_response_name(y),
         separated=separated, estimable=coordinates.estimable.tolist(), n_coordinates=coordinates.n_coordinates,
@@ -225,31 +245,27 @@ def _finish_lasso(lasso: Lasso, maximum: LassoMaximum, free: NDArray[np.intp], d
         feature_names=data.feature_names, success=maximum.success, message=message, n_iter=maximum.n_iter,
         certificate=maximum.certificate, log_likelihood=maximum.log_likelihood,
         penalized_log_likelihood=maximum.penalized_log_likelihood, null_log_likelihood=null_log_likelihood(samples),
-        nobs=lasso.data.total_mass, n_params=maximum.n_params, separated=separated,
+        n_params=maximum.n_params, separated=separated,
         estimable=[True] * samples.params_shape[1], n_coordinates=maximum.n_params, sparse_df=maximum.effective_df,
         optimize_result=maximum.optimize_result, history=maximum.history, **shown)
     if not maximum.success:
         warnings.warn(message, SeparationWarning if separated else ConvergenceWarning,
                       stacklevel=outside_stacklevel())
     return result
-def _check_bias_reduction(bias_reduction: Any, l2: float | Array, l1: float | Array, solver: str) -> None:
+
+
+def _check_bias_reduction(bias_reduction: Any, l2: float | Array, l1: float | Array, solver: str,
+                          weight_type: str) -> None:
     if bias_reduction != "firth":
         raise ValueError(f"bias_reduction is {bias_reduction!r}; None or 'firth' is wanted")
     for name, penalty in (("l2", l2), ("l1", l1)):
         if np.any(np.asarray(penalty) > 0):
             raise ValueError(f"{name} is {penalty} beside bias_reduction='firth', a penalty itself; {name}=0, or "
                              f"bias_reduction=None, is wanted")
+    if weight_type != "frequency":
+        raise ValueError(f"weight_type is {weight_type!r} beside bias_reduction='firth', which knows the bias of "
+                         f"maximum likelihood alone; 'frequency', or bias_reduction=None, is wanted")
     firth.check_solver(solver)
-
-
-def _find_reference(reference: Any, classes: NDArray[Any]) -> Any:
-    if reference is None:
-        return None
-    for label in classes.tolist():
-        if label == reference:
-            return label
-    raise ValueError(f"reference is {reference!r}; one of the classes {', '.join(map(repr, classes.tolist()))} is "
-                     f"wanted")
 
 
 def _initial_params(init: Any, shape: tuple[int, int]) -> Array:

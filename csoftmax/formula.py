@@ -721,6 +721,7 @@ class Prepared:
     n_rows: int
     n_missing: int
     missing: dict[str, int]
+    complete: np.ndarray
 
 
 def _labels(values: Any, n_rows: int, formula: str) -> Any:
@@ -849,6 +850,7 @@ def prepare(
         n_rows=n_rows,
         n_missing=int(n_rows - complete.sum()),
         missing={name: int(mask.sum()) for name, mask in masks.items()},
+        complete=complete,
     )
 
 
@@ -870,6 +872,8 @@ def fit_prepared(prepared: Prepared, *, reference: Any = FIRST_CLASS, **fit_opti
     )
     result.design = prepared.design
     result.n_missing = prepared.n_missing
+    if prepared.n_missing and fit_options.get("keep_data", True):
+        result._complete = prepared.complete
     result.response_name = prepared.design.formula.split("~")[0].strip()
     return result
 

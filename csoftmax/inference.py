@@ -1,6 +1,6 @@
 """What a maximum says of its own precision: covariance, effective degrees of freedom, the null model.
 
-`fitting` and `result` stand on it. It stands on `metric` and `maximize`.
+`sandwich`, `fitting` and `result` stand on it. It stands on `metric` and `maximize`.
 """
 
 from __future__ import annotations
@@ -36,19 +36,29 @@ def information_covariance(coordinates: MetricCoordinates, u: Array) -> Array:
     It is formed in the metric's coordinates, where the information is well conditioned whatever the units of X, and
     only then taken to the units of X.
     """
-    shape = 2 * coordinates.objective.samples.params_shape
-    if not u.size:
-        return np.full(shape, np.nan)
+    return covariance_of_rows(coordinates, information_inverse(coordinates, u))
+
+
+def information_inverse(coordinates: MetricCoordinates, u: Array) -> Array | None:
+    """Return the inverse of the observed (with l2, the penalised) information by u; None where it is singular."""
     information = coordinates.hessian(u) * coordinates.total_mass
     try:
-        inverse = linalg.cho_solve(linalg.cho_factor(information), np.eye(len(u)))
+        inverse: Array = linalg.cho_solve(linalg.cho_factor(information), np.eye(len(u)))
     except (linalg.LinAlgError, ValueError):  # singular, or not finite
+        return None
+    return 0.5 * (inverse + inverse.T)
+
+
+def covariance_of_rows(coordinates: MetricCoordinates, covariance: Array | None) -> Array:
+    """Return the covariance of the symmetric rows from that of u; see `information_covariance`."""
+    shape = 2 * coordinates.objective.samples.params_shape
+    if covariance is None or not covariance.size:
         return np.full(shape, np.nan)
-    covariance = coordinates.covariance(0.5 * (inverse + inverse.T))
+    rows = coordinates.covariance(covariance)
     unknown = ~coordinates.estimable
-    covariance[:, unknown] = np.nan
-    covariance[:, :, :, unknown] = np.nan
-    return covariance
+    rows[:, unknown] = np.nan
+    rows[:, :, :, unknown] = np.nan
+    return rows
 
 
 def rebase_params(params: Array, reference: int | None) -> Array:

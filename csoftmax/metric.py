@@ -183,16 +183,34 @@ class MetricCoordinates:
         rows, q = self.n_classes, self._T.shape[1]
         samples = self._samples if mass is None else self._samples.replace(codes=None, counts=None, weights=mass)
         pairs = np.matmul(np.matmul(self._T.T, samples.hessian_pairs(self.standardized_rows(u))), self._T)
-        blocks = assemble_pairs(pairs, rows).reshape(rows, -1)                                   # (C, C q q)
-        half = _helmert_adjoint(blocks).reshape(rows - 1, rows, q * q)
-        both = _helmert_adjoint(half.transpose(1, 0, 2).reshape(rows, -1)).reshape(rows - 1, rows - 1, q, q)
-        both /= -self.total_mass
+        both = self._contrasted(assemble_pairs(pairs, rows)).reshape(rows - 1, rows - 1, q, q) / -self.total_mass
         if self._l2_by_class is None:
             diagonal = np.arange(rows - 1)
             both[diagonal, diagonal] += self._penalty
         else:
             both += self._penalty_hessian()
         return both.transpose(1, 2, 0, 3).reshape(self.n_coordinates, self.n_coordinates)
+
+    def _contrasted(self, blocks: Array) -> Array:
+        """Return Q' blocks Q: (C, C, q, q) -> (C - 1, C - 1, q q)."""
+        rows, size = self.n_classes, blocks.shape[2] * blocks.shape[3]
+        half = _helmert_adjoint(blocks.reshape(rows, -1)).reshape(rows - 1, rows, size)
+        both = _helmert_adjoint(half.transpose(1, 0, 2).reshape(rows, -1)).reshape(rows - 1, rows - 1, size)
+        return both.transpose(1, 0, 2)  # by the first class first: a block of a Hessian is symmetric, others are not
+
+    def pulled_outer_product(self, outer: Array) -> Array:
+        """Return sum_j g_j g_j', g_j by u, of shape (n_coordinates, n_coordinates).
+
+        `outer`, of shape (n_classes - 1, p, n_classes - 1, p), is that of gradients by the standardised rows, whose sum
+        over classes is 0, without the last class.
+        """
+        rows, q = self.n_classes, self._T.shape[1]
+        blocks = np.zeros((rows, rows, q, q))
+        blocks[:-1, :-1] = np.matmul(np.matmul(self._T.T, outer.transpose(0, 2, 1, 3)), self._T)
+        blocks[-1, :-1] = -blocks[:-1, :-1].sum(axis=0)
+        blocks[:, -1] = -blocks[:, :-1].sum(axis=1)
+        return self._contrasted(blocks).reshape(rows - 1, rows - 1, q, q).transpose(0, 2, 1, 3).reshape(
+            self.n_coordinates, self.n_coordinates)
 
     def pulled(self, gradient: Array) -> Array:
         """Return the gradient by u of what has `gradient`, of shape (n_classes, p), by the standardised rows."""

@@ -1,11 +1,10 @@
 """What a fitted model can tell.
 
-`fitting` makes a `SoftmaxResult`; users read it. It stands on `inference`, `likelihood` and `summary`.
+`fitting` makes a `SoftmaxResult`; users read it. It stands on `inference`, `sandwich`, `likelihood` and `summary`.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from typing import Any
@@ -15,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 from scipy.stats import norm
 
-from csoftmax import inference, likelihood
+from csoftmax import inference, likelihood, sandwich
 from csoftmax._files import written_whole
+from csoftmax.encoding import as_groups
 from csoftmax.maximize import Certificate, History
 from csoftmax.metric import MetricCoordinates
 from csoftmax.samples import Array
@@ -24,6 +24,7 @@ from csoftmax.summary import Summary, SummaryBlock
 
 FORMAT = "csoftmax.SoftmaxResult"
 VERSION = 1
+WEIGHT_TYPES = ("frequency", "probability", "analytic")
 # Coefficients up to which the covariance is computed and saved with a pickled or written model: its square is 32 MB.
 _COVARIANCE_LIMIT = 2000
 
@@ -58,12 +59,17 @@ class SoftmaxResult:
         At the estimate; less the penalty (with bias reduction plus 1/2 log det of the information, see `fit`); of the
         intercepts alone (with weights and offset).
     nobs : float
-        The sum of weight times row total.
+        The sum of weight times row total; with probability and analytic weights the sum of the totals alone of the rows
+        of positive weight: for labels, their number.
     n_params : int
         (n_classes - 1) times the rank of [X, 1]; with l1 > 0 the intercepts and coefficients that are not 0, n_classes
         - 1 for each feature without a 0 (Zou, Hastie & Tibshirani 2007, doi:10.1214/009053607000000127).
     cov_type : str
-        "observed", or "penalized" with l2 > 0, or "none" with l1 > 0: standard errors are nan.
+        "observed", or "penalized" with l2 > 0, or "none" with l1 > 0: standard errors are nan. "HC0" with probability
+        weights, and what `with_covariance` was asked for.
+    n_groups : int or None
+        Of cov_type "cluster".
+    weight_type : {"frequency", "probability", "analytic"}
     l2, l1 : float, or ndarray of shape (n_features,) or (n_classes, n_features)
         As they were given.
     bias_reduction : {"firth"} or None
@@ -90,7 +96,9 @@ class SoftmaxResult:
                  covariance: Array | None = None,
                  coordinates: MetricCoordinates | None = None, u: Array | None = None,
                  optimize_result: OptimizeResult | None = None, l1: float | Array = 0.0,
-                 sparse_df: float | None = None, history: History | None = None) -> None:
+                 sparse_df: float | None = None, history: History | None = None, weight_type: str = "frequency",
+                 cov_type: str | None = None, n_groups: int | None = None, robust_covariance: Array | None = None,
+                 robust_df: float | None = None) -> None:
         self.fit_intercept = fit_intercept
         self.classes = classes
         self.feature_names = feature_names
@@ -110,7 +118,9 @@ class SoftmaxResult:
         self.response_name = response_name
         self.optimize_result = optimize_result
         self.history = history
-        self.cov_type = "none" if np.any(l1) else "penalized" if np.any(l2) else "observed"
+        self.weight_type = weight_type
+        self.cov_type = cov_type or ("HC0" if weight_type == "probability" and not np.any(l1) else self._model_cov_type)
+        self.n_groups = n_groups
         self.n_missing = 0
         self.design: Any = None
         self._named_features = named_features
@@ -122,6 +132,9 @@ class SoftmaxResult:
         self._coordinates = coordinates
         self._u = u
         self._sparse_df = sparse_df
+        self._robust_covariance = robust_covariance
+        self._robust_df = robust_df
+        self._complete: NDArray[np.bool_] | None = None  # the rows of a data frame that none was missing from
 
     # ------------------------------------------------------------------------------------------------- estimates
 
@@ -142,21 +155,50 @@ class SoftmaxResult:
     def intercept(self) -> Array | None:
         return self.params[:, -1] if self.fit_intercept else None
 
+    @property
+    def _model_cov_type(self) -> str:
+        return "none" if np.any(self.l1) else "penalized" if np.any(self.l2) else "observed"
+
     def _covariance(self) -> Array:
-        """The covariance of the symmetric rows, computed at first use."""
+        """The covariance of the symmetric rows that `cov_type` names, computed at first use."""
+        if self.cov_type not in sandwich.ROBUST:
+            return self._information_covariance()
+        if self._robust_covariance is None:
+            self._set_robust(self.cov_type)
+        assert self._robust_covariance is not None
+        return self._robust_covariance
+
+    def _information_covariance(self) -> Array:
+        """The inverse of the information (with l2 the penalised one), of the symmetric rows, computed at first use."""
         if self._symmetric_covariance is None:
-            shape = (*self._symmetric_params.shape, *self._symmetric_params.shape)
-            if self.cov_type == "none":
-                return np.full(shape, np.nan)
+            if self._model_cov_type == "none":
+                return self._no_covariance()
             if self._separated:
-                self._symmetric_covariance = np.full(shape, np.nan)
-            elif self._coordinates is None or self._u is None:
-                raise ValueError(f"standard errors need the data, which this result was saved without; they are saved "
-                                 f"with it up to {_COVARIANCE_LIMIT} coefficients, and here there are "
-                                 f"{self._symmetric_params.size}")
+                self._symmetric_covariance = self._no_covariance()
             else:
-                self._symmetric_covariance = inference.information_covariance(self._coordinates, self._u)
+                self._symmetric_covariance = inference.information_covariance(*self._fitted())
         return self._symmetric_covariance
+
+    def _no_covariance(self) -> Array:
+        return np.full(2 * self._symmetric_params.shape, np.nan)
+
+    def _fitted(self) -> tuple[MetricCoordinates, Array]:
+        """The data and the estimate, or an error where they are gone."""
+        if self._coordinates is None or self._u is None:
+            raise ValueError(f"standard errors need the data, which this result was saved without; they are saved "
+                             f"with it up to {_COVARIANCE_LIMIT} coefficients, and here there are "
+                             f"{self._symmetric_params.size}")
+        return self._coordinates, self._u
+
+    def _set_robust(self, cov_type: str, groups: NDArray[np.intp] | None = None, correction: bool = True) -> None:
+        if self._separated:
+            self._robust_covariance, self._robust_df = self._no_covariance(), np.nan
+            return
+        robust = sandwich.robust_covariance(
+            *self._fitted(), cov_type, frequency=self.weight_type == "frequency", nobs=self.nobs,
+            n_params=self.n_params, groups=groups, correction=correction)
+        self._robust_covariance, self._robust_df = robust.covariance, robust.effective_df
+        self.n_groups = robust.n_groups
 
     def cov_params(self) -> Array:
         """Return the covariance of theta, in theta's order without the reference; symmetric rows: full and singular.
@@ -206,6 +248,116 @@ class SoftmaxResult:
         params = self.params
         return np.stack([params - half, params + half], axis=-1)
 
+    # ------------------------------------------------------------------------------- another covariance or reference
+
+    def _changed(self, **changes: Any) -> SoftmaxResult:
+        """A result that shares all with this one, the data too, but for the changes."""
+        other = SoftmaxResult.__new__(type(self))
+        other.__dict__.update(self.__dict__ | changes)
+        return other
+
+    def with_covariance(self, cov_type: str, *, groups: ArrayLike | None = None,
+                        correction: bool = True) -> SoftmaxResult:
+        """Return this result with another covariance, which all its standard errors, tests and intervals then use.
+
+        The data are shared; what was computed stays in this result, and in what is pickled or saved of the other.
+
+        Parameters
+        ----------
+        cov_type : {"observed", "HC0", "HC1", "HC2", "HC3", "cluster"}
+            "observed": the inverse of the information, H^-1; with l2 > 0 the penalised one, and the result says
+            "penalized". The others are sandwiches H^-1 K H^-1, right where the model is wrong or the weights are a
+            survey's: K sums the outer products of the scores of rows, or of the sums of scores in each group. With
+            l2 > 0 H is the penalised information and the scores are the likelihood's.
+
+            "HC0" has no factor, "HC1" n / (n - k), n being `nobs` and k `n_params` (Stata's robust is HC0 times
+            n / (n - 1)). "HC3" takes for each score the change of the estimate by one Newton step without that row;
+            "HC2" is without bias where the model holds, but for terms of higher order; formulas and sources are in
+            `csoftmax/sandwich.py`. With frequency weights, and for counts, each of the w copies is a row: all numbers
+            are those of the repeated rows. (For rows of counts that vary more than a multinomial does, take each row as
+            a group.) With other weights a row counts once and its score is w s.
+        groups : array-like of shape (n_samples,), optional
+            For "cluster": labels of any kind, in any order; a row for each of the fitted ones, or, after a formula left
+            out rows with missing values, for each of the data frame's.
+        correction : bool
+            For "cluster": multiply by G / (G - 1) * (n - 1) / (n - k), G the number of groups with any weight, as
+            statsmodels does; Stata's mlogit has G / (G - 1) alone. The rank of the covariance is at most G.
+
+        Returns
+        -------
+        SoftmaxResult
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there are no standard errors (l1 > 0), the data are gone, groups are missing, fewer than 2 or of another
+            length, or n <= k.
+
+        Notes
+        -----
+        Of separated samples all is nan, as are columns that the data do not determine. After bias reduction H and
+        the scores are those of the likelihood at the estimate.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> penguins = cs.datasets.load_penguins()
+        >>> result = cs.fit_formula("species ~ flipper_length_mm + body_mass_g", penguins)
+        >>> robust = result.with_covariance("HC3")
+        >>> result.bse[2, 0].round(4).item(), robust.bse[2, 0].round(4).item(), robust.cov_type
+        (0.1429, 0.1383, 'HC3')
+        >>> result.with_covariance("cluster", groups=penguins["island"]).n_groups
+        3
+        """
+        known = ("observed", *sandwich.ROBUST)
+        if cov_type not in known:
+            raise ValueError(f"cov_type is {cov_type!r}; one of {', '.join(map(repr, known))} is wanted")
+        if self._model_cov_type == "none":
+            raise ValueError(f"cov_type is {cov_type!r} for a fit with l1 > 0, which has no standard errors; l1=0 is "
+                             f"wanted")
+        if (groups is None) == (cov_type == "cluster"):
+            raise ValueError("groups is None with cov_type='cluster'; a label for each row is wanted" if groups is None
+                             else f"groups is given with cov_type={cov_type!r}; 'cluster' is wanted, or no groups")
+        if not correction and cov_type != "cluster":
+            raise ValueError(f"correction is {correction!r} with cov_type={cov_type!r}; it is an option of 'cluster'")
+        if cov_type == "observed":
+            return self._changed(cov_type=self._model_cov_type, n_groups=None, _robust_covariance=None, _robust_df=None,
+                                 _symmetric_covariance=self._information_covariance())
+        if self._coordinates is None:
+            raise ValueError(f"cov_type is {cov_type!r}, which needs the data, and this result was saved without them; "
+                             f"it is kept where it was asked for before the result was saved")
+        codes = None
+        if groups is not None:
+            codes = as_groups(groups, self._coordinates.objective.samples.n_samples, self._complete)
+        other = self._changed(cov_type=cov_type, n_groups=None)
+        other._set_robust(cov_type, codes, bool(correction))
+        return other
+
+    def rebase(self, reference: Any = None) -> SoftmaxResult:
+        """Return this result with another class shown as 0, or with all rows, which sum to 0.
+
+        Nothing is fitted again: estimates and the covariance, whichever it is, are kept of the symmetric rows, and
+        those of another reference are exact functions of them. Probabilities and what is told of the fit are the same.
+
+        Parameters
+        ----------
+        reference : label or None
+            One of `classes`; None shows the symmetric rows, with standard errors of their own.
+
+        Raises
+        ------
+        ValueError
+            If it is none of the classes.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit([[0.0], [1.0], [2.0], [3.0]], ["a", "b", "a", "b"], reference="a")
+        >>> result.rebase("b").coef.round(4).tolist(), result.rebase(None).coef.round(4).tolist()
+        ([[-0.9082], [0.0]], [[-0.4541], [0.4541]])
+        """
+        return self._changed(reference=find_reference(reference, self.classes))
+
     # --------------------------------------------------------------------------------------------- goodness of fit
 
     @property
@@ -217,13 +369,19 @@ class SoftmaxResult:
     def effective_df(self) -> float:
         """n_params without l2; with l2 > 0 the trace of the information over the penalised information.
 
-        With l1 > 0 too: over the coefficients that are not 0.
+        With l1 > 0 too: over the coefficients that are not 0. With probability weights and a robust covariance V
+        tr(H V), H the (penalised) information: Lumley & Scott's (2015, doi:10.1093/jssam/smu021) design-based
+        correction of AIC.
         """
         if self._sparse_df is not None:
             return self._sparse_df
+        if self.weight_type == "probability" and self.cov_type in sandwich.ROBUST:
+            self._covariance()
+            assert self._robust_df is not None
+            return self._robust_df
         if not np.any(self.l2):
             return float(self.n_params)
-        return inference.effective_df(self._covariance(), self.l2, self._n_coordinates, self.fit_intercept)
+        return inference.effective_df(self._information_covariance(), self.l2, self._n_coordinates, self.fit_intercept)
 
     @property
     def aic(self) -> float:
@@ -296,10 +454,11 @@ class SoftmaxResult:
 
     def summary(self, *, level: float = 0.95) -> Summary:
         """Return a table: text by `print`, HTML in a notebook; one block a class against the reference."""
-        if self._symmetric_covariance is None and self._coordinates is None and not self._separated \
-                and self.cov_type != "none":
-            shown = copy.copy(self)  # this result goes on to say that it has no standard errors
-            shown._symmetric_covariance = np.full(2 * self._symmetric_params.shape, np.nan)
+        stored = self._robust_covariance if self.cov_type in sandwich.ROBUST else self._symmetric_covariance
+        if stored is None and self._coordinates is None and not self._separated and self.cov_type != "none":
+            # this result goes on to say that it has no standard errors
+            shown = self._changed(_symmetric_covariance=self._no_covariance(), _robust_df=np.nan,
+                                  _robust_covariance=self._no_covariance())
             summary = shown.summary(level=level)
             summary.notes.insert(0, f"Saved without standard errors: more than {_COVARIANCE_LIMIT} coefficients.")
             return summary
@@ -320,7 +479,9 @@ class SoftmaxResult:
                 ("Iterations", str(self.n_iter)), (proved, "yes" if self.success else "NO")]
         right = [("Log-likelihood", f"{self.log_likelihood:.3f}"), ("Null log-lik.", f"{self.null_log_likelihood:.3f}"),
                  ("Pseudo R-squ.", f"{self.pseudo_r2:.5f}"), ("AIC", f"{self.aic:.3f}"), ("BIC", f"{self.bic:.3f}"),
-                 ("Covariance", self.cov_type)]
+                 ("Covariance", self.cov_type if self.n_groups is None else f"{self.cov_type} ({self.n_groups})")]
+        if self.weight_type != "frequency":
+            left.append(("Weights", self.weight_type))
         for name, penalty in (("l1 penalty", self.l1), ("l2 penalty", self.l2)):
             if np.any(penalty):
                 right.append((name, _describe_penalty(penalty)))
@@ -336,8 +497,12 @@ class SoftmaxResult:
                          f"coefficients of the symmetric rows are not 0; AIC and BIC count {self.effective_df:.4g} "
                          f"degrees of freedom.")
         elif np.any(self.l2):
-            notes.append(f"Standard errors are from the penalised information; AIC and BIC count "
+            kind = "sandwiches of" if self.cov_type in sandwich.ROBUST else "from"
+            notes.append(f"Standard errors are {kind} the penalised information; AIC and BIC count "
                          f"{self.effective_df:.4g} effective degrees of freedom.")
+        elif abs(self.effective_df - self.n_params) > 1e-9:
+            notes.append(f"AIC and BIC count {self.effective_df:.4g} effective degrees of freedom: the trace of the "
+                         f"information times the covariance.")
         unknown = [name for name, known in zip(names, self._estimable, strict=True) if not known]
         if unknown:
             notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: "
@@ -355,15 +520,19 @@ class SoftmaxResult:
 
     def drop_data(self) -> None:
         """Let the data go; the standard errors are computed first."""
-        if self.cov_type != "none":
+        self._compute_covariances()
+        self._coordinates = self._u = self._complete = None
+
+    def _compute_covariances(self) -> None:
+        if self._model_cov_type != "none":
+            self._information_covariance()
             self._covariance()
-        self._coordinates = self._u = None
 
     def _without_data(self) -> dict[str, Any]:
         """The state without data; the standard errors are computed first, up to _COVARIANCE_LIMIT coefficients."""
         if self._coordinates is not None and self._symmetric_params.size <= _COVARIANCE_LIMIT:
-            self._covariance()
-        state = dict(self.__dict__, _coordinates=None, _u=None)
+            self._compute_covariances()
+        state = dict(self.__dict__, _coordinates=None, _u=None, _complete=None)
         if self.optimize_result is not None:
             large = ("hess", "hess_inv", "jac")
             state["optimize_result"] = OptimizeResult(
@@ -390,7 +559,7 @@ class SoftmaxResult:
             if not isinstance(label, (str, int, float, bool)):
                 raise TypeError(f"the class {label!r} is a {type(label).__name__}; JSON holds strings, numbers and "
                                 f"bools")
-        covariance = state["_symmetric_covariance"]
+        covariance, robust = state["_symmetric_covariance"], state["_robust_covariance"]
         document = {
             "format": FORMAT, "version": VERSION,
             "classes": labels, "feature_names": self.feature_names,
@@ -401,6 +570,9 @@ class SoftmaxResult:
             "bias_reduction": self.bias_reduction,
             "params": self._symmetric_params.tolist(),
             "covariance": None if covariance is None else _nan_to_none(covariance.tolist()),
+            "weight_type": self.weight_type, "cov_type": self.cov_type, "n_groups": self.n_groups,
+            "robust_covariance": None if robust is None else _nan_to_none(robust.tolist()),
+            "robust_df": _nan_to_none(state["_robust_df"]),
             "success": self.success, "message": self.message, "n_iter": self.n_iter,
             "separated": self._separated, "estimable": self._estimable,
             "certificate": _nan_to_none(dict(vars(self.certificate))),
@@ -418,7 +590,6 @@ class SoftmaxResult:
 
 def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
     """Return the result of a document that `SoftmaxResult.to_json` wrote and the caller has checked."""
-    covariance = document["covariance"]
     certificate: dict[str, Any] = {
         key: np.nan if value is None else value for key, value in document["certificate"].items()
     }
@@ -428,12 +599,12 @@ def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
         raise ValueError(f"params has shape {params.shape} for {len(classes)} classes and {len(names)} features")
     if document["reference"] is not None and document["reference"] not in classes:
         raise ValueError(f"reference is {document['reference']!r}, none of the classes")
-    if covariance is not None:
-        covariance = np.array(covariance, dtype=np.float64)
-        if not params.size:
-            covariance = covariance.reshape(2 * params.shape)  # JSON keeps no shape of an empty array
-        if covariance.shape != 2 * params.shape:
-            raise ValueError(f"covariance has shape {covariance.shape} where params has {params.shape}")
+    covariances: dict[str, Any] = {key: _read_covariance(key, document[key], params)
+                                   for key in ("covariance", "robust_covariance")}
+    if document["weight_type"] not in WEIGHT_TYPES:
+        raise ValueError(f"weight_type is {document['weight_type']!r}")
+    if document["cov_type"] not in ("none", "observed", "penalized", *sandwich.ROBUST):
+        raise ValueError(f"cov_type is {document['cov_type']!r}")
     penalties: dict[str, Any] = {}
     for key in ("l2", "l1"):
         penalty = np.array(document[key], dtype=np.float64)
@@ -441,16 +612,39 @@ def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
             raise ValueError(f"{key} has shape {penalty.shape} for {len(classes)} classes and {len(names)} features")
         penalties[key] = penalty if penalty.ndim else float(penalty)
     result = SoftmaxResult(
-        params=params, covariance=covariance,
+        params=params, **covariances, robust_df=np.nan if document["robust_df"] is None else document["robust_df"],
         classes=_label_array(classes),
         certificate=Certificate(**certificate), **penalties,
         **{key: document[key] for key in (
             "fit_intercept", "feature_names", "named_features", "reference", "success", "message", "n_iter",
             "log_likelihood", "penalized_log_likelihood", "null_log_likelihood", "nobs", "n_params", "sparse_df",
-            "bias_reduction", "response_name", "separated", "estimable", "n_coordinates")})
+            "bias_reduction", "response_name", "separated", "estimable", "n_coordinates", "weight_type", "cov_type",
+            "n_groups")})
     result.n_missing = document["n_missing"]
     result.design = design
     return result
+
+
+def find_reference(reference: Any, classes: NDArray[Any]) -> Any:
+    """Return the class that is equal to `reference`, or None for None; raises ValueError if there is none."""
+    if reference is None:
+        return None
+    for label in classes.tolist():
+        if label == reference:
+            return label
+    raise ValueError(f"reference is {reference!r}; one of the classes {', '.join(map(repr, classes.tolist()))} is "
+                     f"wanted")
+
+
+def _read_covariance(key: str, values: Any, params: Array) -> Array | None:
+    if values is None:
+        return None
+    covariance = np.array(values, dtype=np.float64)
+    if not params.size:
+        covariance = covariance.reshape(2 * params.shape)  # JSON keeps no shape of an empty array
+    if covariance.shape != 2 * params.shape:
+        raise ValueError(f"{key} has shape {covariance.shape} where params has {params.shape}")
+    return covariance
 
 
 def _describe_penalty(penalty: float | Array) -> str:

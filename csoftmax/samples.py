@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from csoftmax._dispatch import kernels, load_single
 from csoftmax._threads import default_n_threads, map_blocks, row_blocks
@@ -199,9 +200,7 @@ class DenseSamples:
         if len(blocks) == 1:
             return block(*blocks[0])
         pairs = np.zeros((n_pairs, p, p))
-        # a thread's scratch and result are as large as the sum: as many threads as fit in 256 MB, at least one
-        n_threads = max(1, min(self.n_threads or default_n_threads(), (1 << 28) // (2 * pairs.nbytes + 1)))
-        for part in map_blocks(block, blocks, n_threads, pairs.nbytes):
+        for part in map_blocks(block, blocks, self._threads_for(pairs.nbytes), pairs.nbytes):
             pairs += part
         return pairs
 
@@ -220,6 +219,115 @@ class DenseSamples:
         for part in map_blocks(block, self._blocks(self.n_features), self.n_threads, gram.nbytes):
             gram += part
         return gram
+
+    def score_outer_product(self, scores: Callable[[DenseSamples], Iterable[tuple[Array, Array | None]]]) -> Array:
+        """Return sum_j sum_i c_ij s_ij s_ij', s_ij = a_ij x x~_j: over rows of positive mass, and what each one has.
+
+        Parameters
+        ----------
+        scores : callable
+            Given some rows as samples of their own, yields pairs (a, c): a of shape (n_rows, n_classes), its rows
+            summing to 0, and c of shape (n_rows,), or None for 1.
+
+        Returns
+        -------
+        ndarray of shape (n_classes - 1, p, n_classes - 1, p)
+            Without the last class, whose part of each s is minus the sum of the others'.
+        """
+        size = (self.n_classes - 1) * self.params_shape[1]
+
+        def block(start: int, stop: int) -> Array:
+            part = self.part(self._rows_of_mass(slice(start, stop)))
+            x, total = part._design(), np.zeros((size, size))
+            for a, c in scores(part):
+                s = a[:, :-1, np.newaxis] * x[:, np.newaxis]
+                total += _outer_products(s.reshape(part.n_samples, size), c)
+            return total
+
+        total = np.zeros((size, size))
+        blocks = self._blocks(max(size, self.n_classes ** 2))  # `scores` may have a matrix for each row
+        for outer in map_blocks(block, blocks, self._threads_for(total.nbytes), total.nbytes):
+            total += outer
+        return total.reshape(2 * (self.n_classes - 1, self.params_shape[1]))
+
+    def grouped_score_outer_product(self, params: Array, groups: NDArray[np.intp]) -> tuple[Array, int]:
+        """Return sum_g s_g s_g', s_g the gradient of group g's log-likelihood, and the number of groups with any mass.
+
+        The rows are taken in the order of their groups, a block at a time, so that no more than a block's gradients are
+        ever held.
+
+        Parameters
+        ----------
+        params : ndarray of shape (n_classes, p)
+        groups : ndarray of shape (n_samples,)
+            A whole number for each row, the same within a group.
+
+        Returns
+        -------
+        ndarray of shape (n_classes - 1, p, n_classes - 1, p)
+            As from `score_outer_product`.
+        int
+        """
+        n_classes, p = self.params_shape
+        size = (n_classes - 1) * p
+        rows = self._rows_of_mass(slice(0, self.n_samples))
+        if isinstance(rows, slice):
+            rows = np.arange(self.n_samples)
+        if (np.diff(groups) < 0).any():
+            rows = rows[np.argsort(groups[rows], kind="stable")]
+
+        def block(start: int, stop: int) -> tuple[Array, Array, Array | None]:
+            # the groups that other blocks may have rows of too, the first and the last, are handed on
+            chosen = rows[start:stop]
+            first = np.flatnonzero(np.diff(groups[chosen], prepend=-1))
+            part = self.part(chosen)
+            x, a = part._design(), part.row_results("residual", params, np.empty((part.n_samples, n_classes)))
+            sums = np.empty((len(first), n_classes - 1, p))
+            places = np.arange(part.n_samples + 1)
+            for k in range(n_classes - 1):  # row g of the sparse matrix has a of the group's rows
+                sums[:, k] = sparse.csr_array((a[:, k], places[:-1], np.append(first, part.n_samples)),
+                                              shape=(len(first), part.n_samples)) @ x
+            s = sums.reshape(len(first), size)
+            return _outer_products(s[1:-1]), s[0], s[-1] if len(first) > 1 else None
+
+        blocks = row_blocks(len(rows), p + n_classes)
+        total = np.zeros((size, size))
+        open_group, open_score = -1, np.zeros(size)
+        results = map_blocks(block, blocks, self._threads_for(total.nbytes), total.nbytes)
+        for (start, stop), (inner, head, tail) in zip(blocks, results, strict=True):
+            total += inner
+            if groups[rows[start]] == open_group:
+                head = open_score + head
+            else:
+                total += np.outer(open_score, open_score)
+            open_group, open_score = groups[rows[stop - 1]], head
+            if tail is not None:
+                total += np.outer(head, head)
+                open_score = tail
+        total += np.outer(open_score, open_score)
+        n_groups = 1 + int(np.count_nonzero(np.diff(groups[rows])))
+        return total.reshape(2 * (n_classes - 1, p)), n_groups
+
+    def _threads_for(self, result_bytes: int) -> int:
+        """Return as many threads as fit in 256 MB, at least one: scratch and result of each are as large as a sum."""
+        return max(1, min(self.n_threads or default_n_threads(), (1 << 28) // (2 * result_bytes + 1)))
+
+    def _rows_of_mass(self, rows: slice) -> slice | NDArray[np.intp]:
+        """Return the rows of positive mass among some: what is far off in the others is not to be computed."""
+        mass = self.mass()
+        if mass is None or mass[rows].all():
+            return rows
+        return rows.start + np.flatnonzero(mass[rows])
+
+    def _design(self) -> Array:
+        """Return the rows x~ as the kernels see them, of shape (n_samples, p)."""
+        design = np.ones((self.n_samples, self.params_shape[1]))
+        x = design[:, :self.n_features]
+        x[:] = self.X
+        if self.shift is not None and self.scale is not None:
+            x -= self.shift
+            x *= self.scale
+        return design
 
     def row_results(self, what: RowVerb, params: Array, out: Array) -> Array:
         """Write what each row has at `params` to `out`, of shape (n_samples, 1 or n_classes), and return it."""
@@ -350,6 +458,14 @@ class DenseSamples:
         exponent = np.frexp(reach)[1]
         scale = np.where(reach > 0, np.ldexp(1.0, np.clip(-exponent, -1000, 250)), 1.0)
         return self.replace(shift=center, scale=scale)
+
+
+def _outer_products(rows: Array, weights: Array | None = None) -> Array:
+    """Return sum_j weights_j rows_j rows_j'."""
+    out = np.zeros((rows.shape[1], rows.shape[1]))
+    if rows.size:
+        kernels.gram(rows, _FLOAT64, None, None, False, weights, out)
+    return out
 
 
 def assemble_pairs(pairs: Array, n_classes: int) -> Array:

@@ -16,7 +16,7 @@ _KEYS = frozenset({
     "l2", "l1", "sparse_df", "bias_reduction", "params", "covariance", "success", "message", "n_iter", "separated",
     "estimable",
     "certificate", "log_likelihood", "penalized_log_likelihood", "null_log_likelihood", "nobs", "n_params",
-    "n_coordinates", "n_missing", "design"})
+    "n_coordinates", "n_missing", "design", "weight_type", "cov_type", "n_groups", "robust_covariance", "robust_df"})
 
 
 def from_json(path: str | os.PathLike[str]) -> SoftmaxResult:

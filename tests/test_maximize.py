@@ -279,7 +279,7 @@ def test_unknown_solvers_and_bad_settings_are_named():
         ({"l1": [1, 2, -3, 0]}, r"l1 has -3\.0 at \(2,\); finite numbers of 0 or more"),
         ({"l1": 1, "solver": "trust-exact"}, r"solver is 'trust-exact' with l1 > 0; 'auto' or 'L-BFGS-B' is wanted"),
         ({"bias_reduction": "jeffreys"}, r"bias_reduction is 'jeffreys'; None or 'firth' is wanted"),
-        ({"weight_type": "probability"}, r"weight_type is 'probability'; only 'frequency'"),
+        ({"weight_type": "importance"}, r"weight_type is 'importance'; one of 'frequency', 'probability', 'analytic'"),
         ({"n_threads": 0}, r"n_threads is 0"),
         ({"init": np.zeros(3)}, r"init has shape \(3,\); \(3, 5\) is wanted"),
         ({"init": np.full((3, 5), np.nan)}, r"init has entries that are not finite"),

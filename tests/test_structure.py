@@ -30,6 +30,7 @@ LAYERS = (
     ("maximize",),
     ("lasso", "bias_reduction"),
     ("inference", "diagnostics", "summary"),
+    ("sandwich",),
     ("result",),
     ("fitting",),
     ("formula",),
