@@ -82,6 +82,7 @@ class _Root:
 
     def __init__(self, matrix: Array) -> None:
         self.condition = np.inf
+        self._lower: Array | None = None
         try:
             self._lower = linalg.cholesky(matrix, lower=True)
         except (linalg.LinAlgError, ValueError):  # singular, or not finite
@@ -92,9 +93,14 @@ class _Root:
             self.condition = 1.0 / reciprocal
 
     def log_det(self) -> float:
-        return -np.inf if self.condition == np.inf else 2.0 * float(np.log(self._lower.diagonal()).sum())
+        if self._lower is None or self.condition == np.inf:
+            return -np.inf
+        return 2.0 * float(np.log(self._lower.diagonal()).sum())
 
     def solve(self, right: Array) -> Array:
+        """Return the solution; nan where there is no factor."""
+        if self._lower is None:
+            return np.full_like(right, np.nan)
         solution: Array = linalg.cho_solve((self._lower, True), right)
         return solution
 

@@ -293,9 +293,11 @@ def _certificate(newton: NewtonSteps, gradient: Array, tol: float) -> tuple[Cert
     norm, newton_range = length(gradient), coordinates.logit_range(step)
     squared_decrement = max(-float(gradient @ step), 0.0) * coordinates.total_mass * np.exp(newton.moved)
     bound = np.nan
-    if newton.formed and newton.positive_definite \
-            and newton.squared_reach() * np.exp(newton.moved) * squared_decrement < _H1 * _H1:
-        bound = squared_decrement / (4.0 * _H1)
+    if newton.formed and newton.positive_definite:
+        with np.errstate(invalid="ignore"):  # an infinite reach times 0 proves nothing
+            proved = newton.squared_reach() * np.exp(newton.moved) * squared_decrement < _H1 * _H1
+        if proved:
+            bound = squared_decrement / (4.0 * _H1)
     holds = newton_range <= CERTIFIED_RANGE and norm <= tol
     return Certificate(norm, newton_range, float(np.sqrt(squared_decrement)), float(bound), newton.condition,
                        holds), step

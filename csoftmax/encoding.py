@@ -62,7 +62,10 @@ def encode(X: Any, y: Any, *, sample_weight: Any = None, offset: Any = None, fit
         classes, codes = encode_labels(y, n)
     samples = DenseSamples(matrix, len(classes), codes=codes, counts=counts, weights=weights,
                            fit_intercept=fit_intercept, n_threads=n_threads)
-    totals = samples.class_totals()
+    with np.errstate(over="ignore"):
+        totals, total_mass = samples.class_totals(), samples.total_mass()
+    if not np.isfinite(total_mass):
+        raise ValueError("y has counts that sum to more than a float64 can hold; divide them by a constant")
     kept = totals > 0
     if kept.sum() < 2:
         only = "".join(f" ({label!r})" for label in classes[kept].tolist())
@@ -103,7 +106,7 @@ def as_matrix(X: Any) -> tuple[NDArray[Any], list[str]]:
         raise TypeError(f"X is sparse ({type(X).__name__}); a dense array is wanted: pass X.toarray()")
     names = [str(name) for name in X.columns] if hasattr(X, "columns") else None
     refuse_masked("X", X)
-    matrix = np.asarray(X)
+    matrix = _as_array("X", X)
     if matrix.ndim != 2:
         hint = "; a single feature is X.reshape(-1, 1)" if matrix.ndim == 1 else ""
         raise ValueError(f"X has shape {matrix.shape}; (n_samples, n_features) is wanted{hint}")
@@ -118,11 +121,19 @@ def as_matrix(X: Any) -> tuple[NDArray[Any], list[str]]:
         for i, name in enumerate(names):
             try:
                 np.asarray(matrix[:, i], dtype=np.float64)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise TypeError(f"X's column {name!r} is not numeric ({error}); encode it as numbers, or let "
                                 f"csoftmax.fit_formula do so") from None
         matrix = matrix.astype(np.float64)
     return matrix, names
+
+
+def _as_array(name: str, value: Any) -> NDArray[Any]:
+    """Return np.asarray(value), whose error for rows of several lengths names no argument."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is not an array ({error}); rows of one length are wanted") from None
 
 
 def refuse_masked(name: str, array: Any) -> None:
@@ -139,8 +150,9 @@ def check_finite(name: str, array: NDArray[Any], column_names: list[str] | None 
         # one sum a block finds out; only then is the place searched for
         with np.errstate(all="ignore"):
             suspicious = not np.isfinite(rows.sum(dtype=np.float64))
+            finite = np.isfinite(rows if rows.itemsize <= 8 else rows.astype(np.float64)) if suspicious else True
         if suspicious:
-            bad = np.argwhere(~np.isfinite(rows))
+            bad = np.argwhere(~np.asarray(finite))
             if len(bad):
                 row = first_row + int(bad[0][0])
                 place = f"row {row}"
@@ -161,7 +173,7 @@ def _is_two_dimensional(y: Any) -> bool:
 def _encode_counts(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
     refuse_masked("y", y)
     names = list(y.columns) if hasattr(y, "columns") else None
-    counts = np.asarray(y)
+    counts = _as_array("y", y)
     if counts.ndim != 2 or counts.shape[1] < 2:
         raise ValueError(f"y has shape {counts.shape}; labels are wanted with shape (n_samples,), as y.ravel(), counts "
                          f"with one column for each of at least 2 classes")
@@ -291,7 +303,7 @@ def as_weights(sample_weight: Any, n: int) -> Array | None:
     if sample_weight is None:
         return None
     refuse_masked("sample_weight", sample_weight)
-    weights = np.asarray(sample_weight)
+    weights = _as_array("sample_weight", sample_weight)
     if weights.dtype.kind not in "fiub":
         raise TypeError(f"sample_weight has dtype {weights.dtype}; numbers are wanted")
     if weights.shape != (n,):
@@ -361,7 +373,7 @@ def as_offset(offset: Any, n: int, n_classes: int, kept: NDArray[np.bool_]) -> N
     if offset is None:
         return None
     refuse_masked("offset", offset)
-    values = np.asarray(offset)
+    values = _as_array("offset", offset)
     if values.dtype.kind not in "fiub":
         raise TypeError(f"offset has dtype {values.dtype}; numbers are wanted")
     if values.ndim == 1:

@@ -35,6 +35,9 @@ from csoftmax.result import WEIGHT_TYPES, SoftmaxResult, find_reference
 from csoftmax.samples import Array
 from csoftmax.separation import SeparationWarning, find_separation
 
+# Entries of `init` up to which sums and products with a column's centre and scale are finite.
+_MAX_INIT = 1e200
+
 
 def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0, fit_intercept: bool = True,
         reference: Any = None, sample_weight: ArrayLike | None = None, weight_type: str = "frequency",
@@ -269,13 +272,19 @@ def _check_bias_reduction(bias_reduction: Any, l2: float | Array, l1: float | Ar
 
 
 def _initial_params(init: Any, shape: tuple[int, int]) -> Array:
-    params = np.asarray(init.params if isinstance(init, SoftmaxResult) else init, dtype=np.float64)
+    try:
+        params = np.asarray(init.params if isinstance(init, SoftmaxResult) else init)
+    except ValueError as error:
+        raise ValueError(f"init is not an array of numbers ({error}); shape {shape} is wanted") from None
+    if params.dtype.kind not in "fiub":
+        raise TypeError(f"init has dtype {params.dtype}; real numbers of shape {shape} are wanted")
+    params = params.astype(np.float64)
     if params.shape == (shape[0] * shape[1],):
         params = params.reshape(shape)
     if params.shape != shape:
         raise ValueError(f"init has shape {params.shape}; {shape} is wanted: rows [w_k, b_k]")
-    if not np.isfinite(params).all():
-        raise ValueError("init has entries that are not finite; finite numbers are wanted")
+    if not (np.abs(params) <= _MAX_INIT).all():
+        raise ValueError(f"init has entries that are not finite or beyond {_MAX_INIT:g}; finite numbers are wanted")
     return params
 
 

@@ -29,7 +29,7 @@ from csoftmax.certificate import (
     polish,
 )
 from csoftmax.metric import MetricCoordinates
-from csoftmax.samples import Array
+from csoftmax.samples import Array, blocks_of
 
 SOLVERS = ("hybr", "trust-exact", "Newton-CG", "trust-ncg", "trust-krylov", "L-BFGS-B")
 
@@ -40,6 +40,8 @@ DEFAULT_MAX_ITER = 1000
 HIDDEN_GRADIENT = 1e-12
 # Iterations without progress after which a method is left.
 _MAX_IDLE = 5
+# Ten times as many evaluations are still what MINPACK's and L-BFGS-B's counters, of 32 bits, hold.
+_MOST_ITERATIONS = 100_000_000
 # "auto" takes hybr up to so many coordinates and so many multiplications of a gradient, about 0.05 ms of them.
 _HYBR_COORDINATES = 60
 _HYBR_WORK = 100_000
@@ -101,10 +103,10 @@ def check_solver(solver: str) -> None:
 
 def check_stopping(tol: Any, max_iter: Any) -> None:
     """Raise ValueError unless `tol` is positive and `max_iter` a whole number from 1."""
-    if not (isinstance(tol, (int, float)) and 0 < tol < np.inf):
+    if not (isinstance(tol, (int, float)) and 0 < tol < 1e308):
         raise ValueError(f"tol is {tol!r}; a positive number is wanted")
-    if isinstance(max_iter, bool) or not hasattr(max_iter, "__index__") or int(max_iter) < 1:
-        raise ValueError(f"max_iter is {max_iter!r}; a whole number from 1 is wanted")
+    if isinstance(max_iter, bool) or not hasattr(max_iter, "__index__") or not 1 <= int(max_iter) <= _MOST_ITERATIONS:
+        raise ValueError(f"max_iter is {max_iter!r}; a whole number from 1 is wanted, up to {_MOST_ITERATIONS}")
 
 
 def choose_solver(coordinates: MetricCoordinates) -> str:
@@ -251,11 +253,17 @@ def _separated_loss(coordinates: MetricCoordinates) -> float:
     """Return the mean loss below which the samples are completely separated: going on is of no use.
 
     A sum of losses -m_j log p_j below log 2 times the least mass leaves each p_j above 1/2: every row is in its class.
+    A row of several classes, such as one of soft labels, is in none, and its loss may be less than that.
     """
     samples = coordinates.objective.samples
     if coordinates.penalized or samples.offset is not None:
         return 0.0
     mass = samples.mass()
+    if samples.counts is not None:
+        assert mass is not None
+        for first, counts in blocks_of(samples.counts):
+            if ((counts > 0).sum(axis=1)[mass[first:first + len(counts)] > 0] > 1).any():
+                return 0.0
     least = 1.0 if mass is None else float(mass[mass > 0].min())
     return float(np.log(2.0)) * least / coordinates.total_mass
 
@@ -353,7 +361,7 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
     forever = 10 * max_iter
     budget = max(10, round(hessian_cost(coordinates) / 3)) if coordinates.n_coordinates <= DENSE_LIMIT else forever
     newton: NewtonSteps | None = None
-    nfev = 0
+    nfev = n_metrics = 0
     while True:
         before = loss.loss(u)
         own = _OwnMetric(loss, u, newton)
@@ -363,8 +371,10 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
                                    "maxfun": budget})
         nfev += answer.nfev
         u = own.point(answer.x)
-        if stopper.finished or stopper.n_iter >= max_iter or (newton is not None and not loss.loss(u) < before):
+        # the metric itself may be left without progress, another one not: it would be entered for ever
+        if stopper.finished or stopper.n_iter >= max_iter or (n_metrics and not loss.loss(u) < before):
             break
+        n_metrics += 1
         newton = NewtonSteps(coordinates, u, form=True)
         if not newton.factorized:
             budget, newton = forever, None

@@ -33,6 +33,8 @@ from csoftmax.samples import Array, assemble_pairs, pair_indices
 # A column is collinear with the others where what is left of it, squared and relative, is rounding error of the
 # Gram matrix: eps times a few additions for each column.
 _RANK_TOLERANCE = 16 * np.finfo(np.float64).eps
+# The penalty on the mean loss, beside the data's part of 1, from which a Cholesky factor would lose half the digits.
+_FAR_APART = 1e8
 
 
 class MetricCoordinates:
@@ -60,10 +62,11 @@ class MetricCoordinates:
         self._samples = standardized
         self.total_mass = samples.total_mass()
         self.n_classes = samples.n_classes
-        with np.errstate(under="ignore"):
-            l2 = objective.l2 * self._scale * self._scale
-        # of a column of 1e150 and beyond the penalty underflows: to a number that its square root and ratios can hold
-        l2 = np.where(objective.l2 > 0, np.maximum(l2, 1e-280), 0.0)
+        with np.errstate(under="ignore", over="ignore"):
+            l2 = objective.l2 * self._scale * self._scale / self.total_mass
+        # Of a column of 1e150 and beyond the penalty on the mean loss underflows, of one of 1e-150 it overflows: to
+        # numbers that their square roots and ratios can hold.
+        l2 = np.where(objective.l2 > 0, np.clip(l2, 1e-280, 1e280), 0.0)
         self._l2_by_class = l2 if l2.ndim == 2 else None
         self._factorize(standardized.gram(), l2 if l2.ndim == 1 else l2.max(axis=0))
         self.n_coordinates = (self.n_classes - 1) * self._T.shape[1]
@@ -90,11 +93,9 @@ class MetricCoordinates:
             r = factor.shape[1]
             penalized, dropped = _split_by_rows(dropped, l2 > 0)
             basis = np.concatenate([factor, penalized / _column_norms(moments)[:, np.newaxis]], axis=1)
-            both = basis.T @ (basis * (l2 / self.total_mass)[:, np.newaxis])
+            both = basis.T @ (basis * l2[:, np.newaxis])
             both[np.arange(r), np.arange(r)] += 1.0
-            unit = _column_norms(both)
-            root = np.linalg.cholesky(both / unit[:, np.newaxis] / unit).T
-            change = lapack.dtrtrs(root, np.eye(len(both)))[0] / unit[:, np.newaxis]
+            change = _inverse_root(both, np.concatenate([np.eye(r, len(both)), basis * np.sqrt(l2)[:, np.newaxis]]))
             factor, beside = factor @ change[:r], basis[:, r:] @ change[r:]
         q = factor.shape[1]
         self._T = np.zeros((d + fit_intercept, q + fit_intercept))
@@ -106,7 +107,7 @@ class MetricCoordinates:
         self._T_all[:d, :q] += beside
         if fit_intercept:
             self._T_all[d, :q] -= mean @ beside
-        self._penalty = self._T_all[:d].T @ (self._T_all[:d] * (l2 / self.total_mass)[:, np.newaxis])
+        self._penalty = self._T_all[:d].T @ (self._T_all[:d] * l2[:, np.newaxis])
         self.estimable = np.ones(d + fit_intercept, dtype=bool)
         self.estimable[:d] = np.abs(dropped).max(axis=1, initial=0.0) <= 1e-6
         if fit_intercept and dropped.shape[1]:
@@ -136,7 +137,7 @@ class MetricCoordinates:
             return rows @ self._penalty
         d = len(self._scale)
         coef = _centred(_helmert(rows) @ self._T_all[:d].T, self._l2_by_class)
-        return _helmert_adjoint((self._l2_by_class / self.total_mass * coef) @ self._T_all[:d])
+        return _helmert_adjoint((self._l2_by_class * coef) @ self._T_all[:d])
 
     def _penalty_hessian(self) -> Array:
         """Return the mean penalty's Hessian by `rows`, of shape (C - 1, C - 1, q, q), where classes differ in l2."""
@@ -145,7 +146,7 @@ class MetricCoordinates:
         # column a of Helmert's basis, for each feature: basis[a, k, i]
         basis = np.broadcast_to(_helmert(np.eye(m)).T[:, :, np.newaxis], (m, m + 1, d))
         by_feature = np.einsum("aki,bki->abi", basis, np.stack(
-            [self._l2_by_class / self.total_mass * _centred(column, self._l2_by_class) for column in basis]))
+            [self._l2_by_class * _centred(column, self._l2_by_class) for column in basis]))
         return np.stack([(self._T_all[:d].T @ (self._T_all[:d] * values[:, np.newaxis]))
                          for values in by_feature.reshape(-1, d)]).reshape(m, m, n_columns, n_columns)
 
@@ -320,6 +321,25 @@ def _column_norms(moments: Array) -> Array:
     """Return the square roots of the diagonal; 1 in place of 0."""
     size = np.sqrt(np.maximum(moments.diagonal(), 0.0))
     return np.where(size > 0, size, 1.0)
+
+
+def _inverse_root(square: Array, rows: Array) -> Array:
+    """Return C with C' square C = I, where square = rows' rows; by QR of the rows where their sizes are far apart.
+
+    Columns of X of 1 and of 1e-9 under one l2 have penalties 1e18 apart, whose square has no Cholesky factor.
+    """
+    unit = _column_norms(square)
+    if square.diagonal().max() < _FAR_APART:
+        root, failed = lapack.dpotrf(square / unit[:, np.newaxis] / unit, lower=0)
+        if not failed:
+            change: Array = lapack.dtrtrs(root, np.eye(len(unit)))[0] / unit[:, np.newaxis]
+            return change
+    scaled = rows / unit
+    scaled = scaled[np.argsort(-np.abs(scaled).max(axis=1), kind="stable")]  # the longest first: QR keeps the others
+    triangle, order = linalg.qr(scaled, mode="r", pivoting=True)
+    change = np.empty_like(square)
+    change[order] = lapack.dtrtrs(triangle[:len(order)], np.eye(len(order)))[0]
+    return change / unit[:, np.newaxis]
 
 
 def _centred(coef: Array, l2: Array) -> Array:

@@ -426,3 +426,9 @@ def test_columns_too_nearly_collinear_to_tell_apart_are_not_certified(apart):
     with pytest.warns(cs.ConvergenceWarning, match="so nearly collinear that double precision cannot tell"):
         result = cs.fit(np.column_stack([X[:, 0], X[:, 0] + apart * X[:, 1]]), y, bias_reduction="firth")
     assert not result.success
+
+
+def test_a_matrix_without_a_factor_has_no_solution_rather_than_an_attribute_error():
+    root = bias_reduction._Root(np.array([[1.0, 2.0], [2.0, 1.0]]))
+    assert root.condition == np.inf and root.log_det() == -np.inf
+    assert np.isnan(root.solve(np.ones(2))).all()

@@ -299,3 +299,23 @@ def test_predicting_from_other_columns_names_what_the_model_has():
         result.predict(X[:, :2])
     with pytest.raises(ValueError, match=r"one sample is X\.reshape\(1, -1\)"):
         result.predict(X[0])
+
+
+@pytest.mark.parametrize(("name", "changes"), [
+    ("X", {"X": [[1.0, 2.0]] * 5 + [[1.0]]}), ("X", {"X": np.array([[10**400, 1]] * 6, dtype=object)}),
+    ("y", {"y": np.full((6, 2), 1e308)}), ("y", {"y": [[1, 2]] * 5 + [[1]]}),
+    ("offset", {"offset": [[1, 2]] * 5 + [[1]]}), ("sample_weight", {"sample_weight": [1, [2]] * 3}),
+    ("init", {"init": "a"}), ("init", {"init": np.full((2, 3), 1e308)}), ("init", {"init": np.ones((2, 3)) * 1j}),
+    ("tol", {"tol": 10**400}), ("max_iter", {"max_iter": 10**30})])
+def test_errors_of_ragged_complex_and_overflowing_arguments_name_them(name, changes):
+    arguments = {"X": np.arange(12.0).reshape(6, 2) % 5, "y": np.array([0, 1] * 3), **changes}
+    with pytest.raises((ValueError, TypeError), match=f"^{name}('s column 'x1')? "):
+        cs.fit(**arguments)
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).max == np.finfo(float).max, reason="long double is a double")
+def test_a_long_double_beyond_float64_is_named_as_not_finite():
+    X = np.arange(12.0).reshape(6, 2).astype(np.longdouble)
+    X[4, 1] = np.longdouble("1e400")
+    with pytest.raises(ValueError, match=r"X has .* at row 4, column 1"):
+        cs.fit(X, [0, 1] * 3)

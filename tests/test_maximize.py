@@ -413,3 +413,35 @@ def test_an_interrupt_carries_the_parameters_reached_from_where_a_fit_goes_on(op
     whole, rest = cs.fit(X, y, **options), cs.fit(X, y, init=caught.value.params, **options)
     # both are certified: r <= 1e-6 moves no logit further; here the Newton steps reach rounding
     np.testing.assert_allclose(rest.params, whole.params, rtol=1e-7, atol=1e-9)
+
+
+def test_lbfgs_ends_where_no_step_helps_and_the_hessian_has_no_factor(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    coordinates = MetricCoordinates(cs.SoftmaxObjective(X, np.arange(30) % 3))
+    runs = []
+
+    def no_progress(function, start, **options):
+        runs.append(start)
+        assert len(runs) < 10, "the metric is entered for ever"
+        return optimize.OptimizeResult(x=start, fun=function(start)[0], nit=0, nfev=20)
+
+    class Singular(maximize_module.NewtonSteps):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            self.factorized = False
+
+    monkeypatch.setattr(maximize_module, "minimize", no_progress)
+    monkeypatch.setattr(maximize_module, "NewtonSteps", Singular)
+    assert not maximize(coordinates, solver="L-BFGS-B", init=np.ones((3, 3)) * [[3.0], [0.0], [-3.0]]).success
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize("seed", [43, 70, 81])
+def test_soft_labels_of_small_entropy_are_no_complete_separation(seed):
+    # the entropy of 8 rows may be below log 2, which would put rows of one class each into their class
+    rng = np.random.default_rng(seed)
+    X, y = rng.normal(size=(8, 2)), rng.dirichlet(np.full(3, 0.05), size=8)
+    result = cs.fit(X, y)
+    assert result.success
+    gradient = reference.gradient(X, y, result.params)
+    assert np.abs(gradient).max() <= reference.gradient_tolerance(X, y, result.params)

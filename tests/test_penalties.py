@@ -162,3 +162,27 @@ def test_penalties_are_kept_in_json_and_shown(tmp_path):
         assert np.shape(other.l2) == np.shape(l2) and other.effective_df == result.effective_df
         assert other.cov_type == "penalized"
         assert f" {shown}" in next(line for line in str(other.summary()).splitlines() if "l2 penalty" in line)
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_a_penalty_and_weights_times_a_power_of_two_are_the_same_fit(by_class):
+    # 2^-1000 is 1e-301: no floor under the penalty may be seen beside weights as small
+    X, y = random_problem()
+    l2 = random_penalty() if by_class else 0.25
+    plain = cs.fit(X, y, l2=l2)
+    tiny = cs.fit(X, y, l2=np.multiply(l2, 2.0**-1000), sample_weight=np.full(len(y), 2.0**-1000))
+    assert plain.success and tiny.success
+    np.testing.assert_allclose(tiny.params, plain.params, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e-12])
+@pytest.mark.parametrize("seed", range(3))
+def test_columns_of_tiny_units_beside_one_of_1_take_an_l2(unit, seed):
+    rng = np.random.default_rng(seed)
+    X, y = rng.normal(size=(40, 3)) * [1.0, unit, unit], rng.integers(0, 3, 40)
+    result = cs.fit(X, y, l2=1.0)
+    assert result.success
+    # what is so strongly penalised has, to first order, the coefficients gradient / l2
+    alone = cs.fit(X[:, :1], y, l2=1.0)
+    gradient = reference.gradient(X, y, np.insert(alone.params, 1, np.zeros((2, 1)), axis=1))
+    np.testing.assert_allclose(result.coef[:, 1:], gradient[:, 1:3].astype(float), rtol=1e-6, atol=1e-8 * unit)
