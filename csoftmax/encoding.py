@@ -226,6 +226,29 @@ def encode_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int32]]:
     raise TypeError(f"y has dtype {labels.dtype}; labels are ints, strings, bools or a Categorical")
 
 
+def encode_known(y: Any, n: int, classes: NDArray[Any]) -> tuple[NDArray[np.intp] | None, NDArray[Any] | None]:
+    """Return the place of each label among classes already known, or else counts of those classes.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a label is none of the classes, or counts have another number of columns.
+    """
+    if _is_two_dimensional(y):
+        counts, _ = _encode_counts(y, n)
+        if counts.shape[1] != len(classes):
+            raise ValueError(f"y has shape {counts.shape}; ({n}, {len(classes)}) is wanted, one column for each class")
+        return None, counts
+    labels, codes = encode_labels(y, n)
+    known = {label: i for i, label in enumerate(classes.tolist())}
+    place = np.array([known.get(label, -1) for label in labels.tolist()], dtype=np.intp)
+    unknown = [label for label, i in zip(labels.tolist(), place, strict=True) if i < 0]
+    if unknown and np.isin(codes, np.flatnonzero(place < 0)).any():
+        raise ValueError(f"y has the label {unknown[0]!r}; the model's classes are "
+                         f"{', '.join(map(repr, classes.tolist()))}")
+    return place[codes], None
+
+
 def _encode_by_table(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
     low = int(labels.min())
     present = np.zeros(int(labels.max()) - low + 1, dtype=bool)

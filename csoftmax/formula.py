@@ -175,6 +175,20 @@ def _columns_in(expr: str) -> list[str]:
     return list(dict.fromkeys(columns))
 
 
+def _is_category_call(expr: str) -> bool:
+    """Whether the term is C(column) or C(column, ...)."""
+    from formulaic.utils.code import sanitize_variable_names
+
+    try:
+        tree = ast.parse(sanitize_variable_names(expr, {}, {}), mode="eval").body
+    except (SyntaxError, ValueError):  # a column's own name
+        return False
+    if not (isinstance(tree, ast.Call) and _dotted(tree.func) == "C" and tree.args):
+        return False
+    first = tree.args[0]
+    return isinstance(first, ast.Name) or (isinstance(first, ast.Call) and _dotted(first.func) == "Q")
+
+
 # A factor as (how formulaic evaluates it, its text); a term is a product of factors; the terms are added.
 _Factor = tuple[str, str]
 _Term = tuple[_Factor, ...]
@@ -582,6 +596,53 @@ class Design:
         out[complete] = matrix
         return out
 
+    def complete(self, data: Any) -> pd.DataFrame:
+        """The variables that the model reads, of `data`, from which nothing may be missing.
+
+        Parameters
+        ----------
+        data : pandas.DataFrame of n_samples rows, or a dict of columns
+
+        Returns
+        -------
+        pandas.DataFrame of n_samples rows
+
+        Raises
+        ------
+        ValueError
+            If a column is absent, or has missing values.
+        """
+        frame, masks = self._complete(data)
+        if masks:
+            raise ValueError(f"data has missing values: {_say_missing(masks)}; drop these rows")
+        return frame[list(self.columns)]
+
+    def levels(self, column: str) -> list[Any] | None:
+        """The levels of a column that the formula takes for categories, in their order; None of a column of numbers.
+
+        Parameters
+        ----------
+        column : str
+            Of `self.columns`. It may stand as it is or as ``C(column, ...)``: then it has no derivative. A column of
+            which only an expression is categorical, as in ``C(x > 3)``, is one of numbers.
+
+        Returns
+        -------
+        list or None
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> from csoftmax.datasets import load_penguins
+        >>> design = cs.fit_formula("species ~ flipper_length_mm + C(year)", load_penguins()).design
+        >>> design.levels("year"), design.levels("flipper_length_mm")
+        ([2007, 2008, 2009], None)
+        """
+        for expr, values in self._levels.items():
+            if expr == column or (_is_category_call(expr) and _columns_in(expr)[:1] == [column]):
+                return list(values)
+        return None
+
     # -- saving ------------------------------------------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
         """The design as plain data for JSON: text, numbers, lists and dicts.
@@ -710,9 +771,13 @@ class Design:
 # ---------------------------------------------------------------------------------------------------------------------
 @dataclass
 class Prepared:
-    """What a formula and a data frame give `fit`: n_samples complete rows of matrix, labels, weights and offset."""
+    """What a formula and a data frame give `fit`: n_samples complete rows of matrix, labels, weights and offset.
+
+    `frame` has the same rows of the variables on the right.
+    """
 
     design: Design
+    frame: pd.DataFrame
     X: pd.DataFrame
     y: Any
     sample_weight: np.ndarray | None
@@ -842,6 +907,7 @@ def prepare(
     weight = None if weight is None else weight[complete]
     return Prepared(
         design=design,
+        frame=kept[right_columns],
         X=pd.DataFrame(matrix, columns=design.feature_names, index=rows),
         y=y,
         sample_weight=weight,
@@ -871,6 +937,8 @@ def fit_prepared(prepared: Prepared, *, reference: Any = FIRST_CLASS, **fit_opti
         **fit_options,
     )
     result.design = prepared.design
+    if fit_options.get("keep_data", True):
+        result._frame = prepared.frame
     result.n_missing = prepared.n_missing
     if prepared.n_missing and fit_options.get("keep_data", True):
         result._complete = prepared.complete

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 from scipy.stats import norm
 
-from csoftmax import inference, likelihood, sandwich
+from csoftmax import estimates, inference, likelihood, margins, probabilities, sandwich
 from csoftmax._files import written_whole
-from csoftmax.encoding import as_groups
+from csoftmax._threads import check_n_threads
+from csoftmax.covariates import ArrayRows, Covariates, FrameRows
+from csoftmax.encoding import as_groups, as_offset, as_weights, encode_known
+from csoftmax.estimates import EstimateTable
+from csoftmax.margins import Averages
 from csoftmax.maximize import Certificate, History
 from csoftmax.metric import MetricCoordinates
-from csoftmax.samples import Array
+from csoftmax.probabilities import PredictionTable, ProbabilityIntervals
+from csoftmax.samples import Array, DenseSamples
 from csoftmax.summary import Summary, SummaryBlock
 
 FORMAT = "csoftmax.SoftmaxResult"
@@ -131,6 +138,7 @@ class SoftmaxResult:
         self._symmetric_covariance = covariance
         self._coordinates = coordinates
         self._u = u
+        self._frame: Any = None  # the variables of a formula, row by row of the data kept
         self._sparse_df = sparse_df
         self._robust_covariance = robust_covariance
         self._robust_df = robust_df
@@ -450,6 +458,351 @@ class SoftmaxResult:
         """Return the most probable class of each row, of shape (n_samples,); see `predict_proba`."""
         return self.classes[self.predict_log_proba(X, offset, n_threads=n_threads).argmax(axis=1)]
 
+    # --------------------------------------------------- probabilities with intervals, marginal effects, contrasts
+
+    def predict_proba_interval(self, X: ArrayLike, *, level: float = 0.95, scale: str = "logit",
+                               offset: ArrayLike | None = None, n_threads: int | None = None) -> ProbabilityIntervals:
+        """Return predicted probabilities with standard errors and intervals, by the delta method.
+
+        With t = log(p / (1 - p)) the log odds of a class against all others, Var(t) = (dt/dtheta)' Sigma (dt/dtheta),
+        Sigma the covariance of theta. The standard error of p is p (1 - p) times that of t; the interval is
+        expit(t -+ z se(t)), within (0, 1), or on the probability scale p -+ z se(p), which may leave it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or a data frame
+            As for `predict_proba`. Rows are worked on in blocks.
+        level : float
+        scale : {"logit", "probability"}
+        offset : array-like of shape (n_samples, n_classes), optional
+            None adds nothing, also where the fit had an offset.
+        n_threads : int, optional
+
+        Returns
+        -------
+        ProbabilityIntervals
+            With `estimate`, `std_error`, `lower` and `upper` of shape (n_samples, n_classes) and `to_frame()`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a shape does not fit, a column is missing, X holds a nan or an infinity, or `level` is not between 0
+            and 1.
+
+        Notes
+        -----
+        Intervals are of the probability, not of the class that will be seen. Standard errors are nan, and `notes` say
+        why, with l1 > 0, for separated samples and with collinear columns. A column whose mean is r times its spread
+        costs about r^2 eps of relative precision, eps = 2.2e-16.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit([[0.0], [1.0], [2.0], [3.0]], ["a", "b", "a", "b"])
+        >>> intervals = result.predict_proba_interval([[1.5], [3.0]])
+        >>> intervals.estimate.round(4).tolist(), intervals.std_error.round(4).tolist()
+        ([[0.5, 0.5], [0.2039, 0.7961]], [[0.2796, 0.2796], [0.3205, 0.3205]])
+        >>> intervals.lower[0].round(4).tolist(), intervals.upper[0].round(4).tolist()
+        ([0.1005, 0.1005], [0.8995, 0.8995])
+        """
+        rows = self._covariates(X)
+        intervals = probabilities.probability_intervals(
+            rows, self.params, self._covariance(), self.classes, fit_intercept=self.fit_intercept,
+            offset=self._offset_of(rows, offset), level=level, scale=scale, n_threads=check_n_threads(n_threads))
+        return replace(intervals, notes=self._covariance_notes())
+
+    def margins(self, features: str | Sequence[str] | None = None, *,
+                at: str | Mapping[str, Any] = "average", discrete: str | Sequence[str] | None = None, X: Any = None,
+                sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None,
+                n_threads: int | None = None) -> EstimateTable:
+        """Return marginal effects: how the probability of each class changes with a variable.
+
+        Of a number the slope dP(y = k)/dx, through all terms of a formula that hold it; of a variable that is 0 or 1,
+        and of categories, the difference of the probabilities with all rows at 1 and at 0, at each level and at the
+        first one. Averaged over the rows, weights counted; standard errors by the delta method with analytic
+        derivatives (`csoftmax/margins.py` has them). Over classes effects sum to 0.
+
+        Parameters
+        ----------
+        features : str or sequence of str, optional
+            Names of columns of X; of a model fitted by formula the variables of its data. None: all.
+        at : {"average", "mean"} or mapping of variables to values
+            "average": with all other variables as they are in each row. "mean": with all numbers, that are 0 or 1 also,
+            at their weighted mean; categories and the offset stay as they are. A mapping sets some variables in all
+            rows; for lists of values there is an effect for each combination.
+        discrete : str or sequence of str, optional
+            The numbers that go from 0 to 1, and no others. None: those that are 0 or 1 in all rows.
+        X : array-like of shape (n_samples, n_features), or a data frame, optional
+            By default the data of the fit, with their weights and offset; by formula, the data frame.
+        sample_weight : array-like of shape (n_samples,), optional
+        offset : array-like of shape (n_samples, n_classes), optional
+            Both of the rows of X, where one is given.
+        n_threads : int, optional
+            By default as at the fit. The result is bit-identical for every value.
+
+        Returns
+        -------
+        EstimateTable
+            `estimate`, `std_error`, `zvalues`, `pvalues` of shape (n_classes, n_effects), `conf_int()`, `covariance`,
+            `groups` (the classes), `names` (the effects), `to_frame()`; its str() is a table.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a name or level is unknown, X does not fit, or X is None and the result has no data.
+
+        Notes
+        -----
+        dx~/dv of a formula's variable is taken by central differences of its design, with a step of eps^(1/3) |x| (at
+        least eps^(1/3) sd / 1000), good to about 1e-10; of a column of an array it is exact. The model is
+        differentiated exactly. Standard errors take X as it is, not as a sample. See `predict_proba_interval` for where
+        they are nan.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit_formula("species ~ body_mass_g + sex", cs.datasets.load_penguins())
+        >>> effects = result.margins()
+        >>> effects.names
+        ['body_mass_g', 'sex: male vs female']
+        >>> effects.estimate[:, 1].round(4).tolist(), effects.std_error[:, 1].round(4).tolist()
+        ([0.1834, 0.0695, -0.2529], [0.0476, 0.0455, 0.0261])
+        """
+        averages = self._averages(self._settable(X), sample_weight, offset, n_threads)
+        return self._named(margins.marginal_effects(averages, self._covariance(), self.classes.tolist(), features, at,
+                                                    discrete))
+
+    def predicted_margins(self, at: str | Mapping[str, Any] = "average", *, X: Any = None,
+                          sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None,
+                          n_threads: int | None = None) -> EstimateTable:
+        """Return the average predicted probability of each class, with some variables set in all rows.
+
+        Parameters
+        ----------
+        at : {"average", "mean"} or mapping of variables to values
+            As for `margins`.
+        X, sample_weight, offset, n_threads
+            As for `margins`.
+
+        Returns
+        -------
+        EstimateTable
+            Of shape (n_classes, n_settings). Its `contrasts()` are the differences between settings.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `margins`.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit_formula("species ~ body_mass_g + sex", cs.datasets.load_penguins())
+        >>> table = result.predicted_margins({"body_mass_g": [3500, 4500], "sex": "female"})
+        >>> table.names
+        ['body_mass_g=3500, sex=female', 'body_mass_g=4500, sex=female']
+        >>> table.estimate.round(4).tolist()
+        [[0.6777, 0.0001], [0.3222, 0.0001], [0.0, 0.9998]]
+        """
+        averages = self._averages(self._settable(X), sample_weight, offset, n_threads)
+        return self._named(margins.predicted_margins(averages, self._covariance(), self.classes.tolist(), at))
+
+    def contrasts(self) -> EstimateTable:
+        """Return the coefficients of each pair of classes: the log odds of one against the other.
+
+        Returns
+        -------
+        EstimateTable
+            Of shape (n_classes (n_classes - 1) / 2, n_features + 1): w~_b - w~_a of the classes a < b, named "b vs a".
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit_formula("species ~ flipper_length_mm", cs.datasets.load_penguins())
+        >>> table = result.contrasts()
+        >>> table.groups, table.estimate[:, 0].round(4).tolist()
+        (['Chinstrap vs Adelie', 'Gentoo vs Adelie', 'Gentoo vs Chinstrap'], [0.1297, 0.7167, 0.5869])
+        >>> table.std_error[:, 0].round(4).tolist()
+        [0.0253, 0.1224, 0.1195]
+        """
+        return self._named(estimates.class_contrasts(self._symmetric_params, self._covariance(), self.classes.tolist(),
+                                                     self._parameter_names()))
+
+    def relative_risk_ratios(self) -> EstimateTable:
+        """Return exp(params) against the reference, as Stata's rrr; the first class where there is no reference.
+
+        Returns
+        -------
+        EstimateTable
+            Of shape (n_classes - 1, n_features + 1). Standard errors are by the delta method, ratio times that of the
+            coefficient; z, p-values and intervals are the coefficient's, interval ends exponentiated.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit_formula("species ~ flipper_length_mm", cs.datasets.load_penguins())
+        >>> ratios = result.relative_risk_ratios()
+        >>> ratios.groups, ratios.estimate[:, 0].round(4).tolist(), ratios.conf_int()[0, 0].round(4).tolist()
+        (['Chinstrap', 'Gentoo'], [1.1385, 2.0476], [1.0835, 1.1964])
+        """
+        return self._named(estimates.relative_risk_ratios(self._symmetric_params, self._covariance(),
+                                                          self.classes.tolist(), self._reference_index or 0,
+                                                          self._parameter_names()))
+
+    def pred_table(self, X: Any = None, y: Any = None, *, sample_weight: ArrayLike | None = None,
+                   offset: ArrayLike | None = None, n_threads: int | None = None) -> PredictionTable:
+        """Return the total weight of the samples of each class by the class predicted for them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or a data frame, optional
+            By default the data of the fit.
+        y : array-like of shape (n_samples,) or (n_samples, n_classes), optional
+            Labels or counts, with X.
+        sample_weight, offset, n_threads
+            As for `margins`.
+
+        Returns
+        -------
+        PredictionTable
+            `table` of shape (n_classes, n_classes), observed by predicted, `classes`, `accuracy`, `to_frame()`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If y has a label that is none of the classes, a shape does not fit, or there are no data.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit_formula("species ~ flipper_length_mm + body_mass_g", cs.datasets.load_penguins())
+        >>> print(result.pred_table())
+                   predicted
+        observed      Adelie  Chinstrap     Gentoo
+        Adelie           135         14          2
+        Chinstrap         40         23          5
+        Gentoo             1          1        121
+        81.6 % predicted as observed
+        """
+        if (X is None) != (y is None):
+            raise ValueError(f"{'y' if y is None else 'X'} is None where {'X' if y is None else 'y'} is given; both or "
+                             f"neither are wanted")
+        averages = self._averages(X, sample_weight, offset, n_threads)
+        weights: Any
+        if X is None:
+            samples = self._kept_samples()
+            codes, counts, weights = samples.codes, samples.counts, samples.weights
+        else:
+            codes, counts = encode_known(y, averages.rows.n_rows, self.classes)
+            weights = averages.mass
+        return probabilities.prediction_table(
+            averages.rows, self.params, self.classes, fit_intercept=self.fit_intercept, codes=codes, counts=counts,
+            weights=weights, offset=averages.offset, n_threads=averages.n_threads)
+
+    def simulate(self, X: Any = None, *, rng: Any = None, size: int | None = None, totals: ArrayLike | None = None,
+                 offset: ArrayLike | None = None) -> NDArray[Any]:
+        """Draw labels from the fitted probabilities, or counts.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or a data frame, optional
+            By default the data of the fit, with their offset, and with their totals where they are counts.
+        rng : None, int or numpy.random.Generator
+            For `numpy.random.default_rng`. A seed gives the same draws whatever the number of threads.
+        size : int, optional
+            Replications; None is one, without an axis of its own.
+        totals : array-like of shape (n_samples,), of whole numbers, optional
+            Draw counts of the classes, so many in all for each row.
+        offset : array-like of shape (n_samples, n_classes), optional
+            Of the rows of X, where one is given.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (size, n_samples), of the classes' dtype
+            With totals int64 of shape (n_samples, n_classes) or (size, n_samples, n_classes).
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X, totals or offset do not fit, or there are no data.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit([[0.0], [1.0], [2.0], [3.0]], ["a", "b", "a", "b"])
+        >>> result.simulate(rng=1).tolist(), result.simulate([[1.0]], totals=[10], rng=1).tolist()
+        (['a', 'b', 'a', 'b'], [[6, 4]])
+        """
+        if size is not None and (isinstance(size, bool) or not hasattr(size, "__index__") or int(size) < 0):
+            raise ValueError(f"size is {size!r}; None or a whole number from 0 is wanted")
+        averages = self._averages(X, None, offset, None)
+        counts = self._kept_samples().counts if X is None else None
+        drawn = counts.sum(axis=1) if totals is None and counts is not None else totals
+        return probabilities.simulate(
+            averages.rows, self.params, self.classes, fit_intercept=self.fit_intercept, offset=averages.offset,
+            totals=None if drawn is None else _whole_totals(drawn, averages.rows.n_rows), size=size, rng=rng)
+
+    def _named(self, table: EstimateTable) -> EstimateTable:
+        return replace(table, response=self.response_name, notes=self._covariance_notes())
+
+    def _parameter_names(self) -> list[str]:
+        return [*self.feature_names, *(["Intercept"] if self.fit_intercept else [])]
+
+    def _kept_samples(self) -> DenseSamples:
+        if self._coordinates is None:
+            raise ValueError("X is None and the result has no data (it was saved, fitted with keep_data=False, or with "
+                             "l1 > 0); X is wanted")
+        return self._coordinates.objective.samples
+
+    def _covariates(self, X: Any) -> Covariates:
+        if self.design is not None and (hasattr(X, "columns") or isinstance(X, dict)):
+            return FrameRows(self.design, X)
+        return ArrayRows(self._matrix(X), self.feature_names)
+
+    def _settable(self, X: Any) -> Any:
+        """X, unless it holds columns of a formula's design, which are not set one by one."""
+        if X is not None and self.design is not None and not (hasattr(X, "columns") or isinstance(X, dict)):
+            raise ValueError(f"X is {type(X).__name__}; a data frame is wanted, with the variables of the formula "
+                             f"{self.design.formula!r}")
+        return X
+
+    def _offset_of(self, rows: Covariates, offset: Any) -> NDArray[Any] | None:
+        n_classes = len(self.classes)
+        return as_offset(offset, rows.n_rows, n_classes, np.ones(n_classes, dtype=bool))
+
+    def _averages(self, X: Any, sample_weight: Any, offset: Any,
+                  n_threads: int | None) -> Averages:
+        """The rows of X, or of the fit, with their mass and offset."""
+        if X is None:
+            for name, value in (("sample_weight", sample_weight), ("offset", offset)):
+                if value is not None:
+                    raise ValueError(f"{name} is given without X; the data of the fit have their own")
+            samples = self._kept_samples()
+            rows: Covariates = ArrayRows(samples.X, self.feature_names) if self._frame is None \
+                else FrameRows(self.design, self._frame)
+            mass, own_offset = samples.mass(), samples.offset
+            threads = samples.n_threads if n_threads is None else check_n_threads(n_threads)
+        else:
+            rows = self._covariates(X)
+            if not rows.n_rows:
+                raise ValueError("X has 0 samples; at least one is wanted")
+            mass, own_offset = as_weights(sample_weight, rows.n_rows), self._offset_of(rows, offset)
+            threads = check_n_threads(n_threads)
+        return Averages(rows, self.params, self.fit_intercept, mass, own_offset, threads)
+
+    def _covariance_notes(self) -> list[str]:
+        """What the standard errors are, or why there are none."""
+        if self._model_cov_type == "none":
+            return ["With l1 > 0 there are no standard errors."]
+        if self._separated:
+            return ["No standard errors: the log-likelihood has no maximum, the samples are separated."]
+        unknown = [name for name, known in zip(self._parameter_names(), self._estimable, strict=True) if not known]
+        if unknown:
+            return [f"No standard errors: not determined by the data (collinear columns): {', '.join(unknown)}."]
+        if self.cov_type == "penalized":
+            return ["Standard errors are from the penalised information."]
+        return [] if self.cov_type == "observed" else [f"Standard errors: {self.cov_type}."]
+
     # ----------------------------------------------------------------------------------------------------- summary
 
     def summary(self, *, level: float = 0.95) -> Summary:
@@ -521,7 +874,7 @@ class SoftmaxResult:
     def drop_data(self) -> None:
         """Let the data go; the standard errors are computed first."""
         self._compute_covariances()
-        self._coordinates = self._u = self._complete = None
+        self._coordinates = self._u = self._complete = self._frame = None
 
     def _compute_covariances(self) -> None:
         if self._model_cov_type != "none":
@@ -532,7 +885,7 @@ class SoftmaxResult:
         """The state without data; the standard errors are computed first, up to _COVARIANCE_LIMIT coefficients."""
         if self._coordinates is not None and self._symmetric_params.size <= _COVARIANCE_LIMIT:
             self._compute_covariances()
-        state = dict(self.__dict__, _coordinates=None, _u=None, _complete=None)
+        state = dict(self.__dict__, _coordinates=None, _u=None, _complete=None, _frame=None)
         if self.optimize_result is not None:
             large = ("hess", "hess_inv", "jac")
             state["optimize_result"] = OptimizeResult(
@@ -645,6 +998,17 @@ def _read_covariance(key: str, values: Any, params: Array) -> Array | None:
     if covariance.shape != 2 * params.shape:
         raise ValueError(f"{key} has shape {covariance.shape} where params has {params.shape}")
     return covariance
+
+
+def _whole_totals(totals: Any, n: int) -> NDArray[np.int64]:
+    values = np.asarray(totals)
+    if values.shape != (n,) or values.dtype.kind not in "fiub":
+        raise ValueError(f"totals has shape {values.shape} and dtype {values.dtype}; ({n},) of whole numbers is wanted")
+    whole = values.astype(np.int64)
+    if (whole != values).any() or (whole < 0).any():
+        row = int(np.argmax((whole != values) | (whole < 0)))
+        raise ValueError(f"totals has {values[row]} at row {row}; whole numbers of 0 or more are wanted")
+    return whole
 
 
 def _describe_penalty(penalty: float | Array) -> str:

@@ -45,6 +45,8 @@ class Summary:
         Above everything but the title, where there is one.
     estimates_only : bool
         Show the first of the six columns alone.
+    estimate_label : str
+        The head of the first column.
     """
 
     title: str
@@ -54,12 +56,13 @@ class Summary:
     notes: list[str] = field(default_factory=list)
     warning: str = ""
     estimates_only: bool = False
+    estimate_label: str = "coef"
 
     def _columns(self) -> list[str]:
         tail = (1.0 - self.level) / 2.0
         if self.estimates_only:
-            return ["coef"]
-        return ["coef", "std err", "z", "P>|z|", f"[{tail:.4g}", f"{1.0 - tail:.4g}]"]
+            return [self.estimate_label]
+        return [self.estimate_label, "std err", "z", "P>|z|", f"[{tail:.4g}", f"{1.0 - tail:.4g}]"]
 
     def __str__(self) -> str:
         left, right = self.facts
@@ -76,7 +79,8 @@ class Summary:
             if theirs:
                 line += " " * gap + f"{theirs[0] + ':':<{label[1] + 1}} {theirs[1]:>{value[1]}}"
             lines.append(line)
-        lines.append("=" * width)
+        if left or right:
+            lines.append("=" * width)
         column, n_columns = (width - name_width) // 6, len(self._columns())
         first = width - 6 * column
         for block in self.blocks:

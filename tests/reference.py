@@ -216,6 +216,41 @@ def lasso_penalty(W, l1, fit_intercept=True):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Averages of probabilities, and the delta method
+
+
+def average_probability(X, W, fit_intercept=True, weight=None, offset=None):
+    """sum_j w_j p_jk / sum_j w_j : (C,)."""
+    w = _weights(weight, len(X))
+    return w @ softmax(logits(X, W, fit_intercept, offset)) / w.sum()
+
+
+def average_slope(X, dX, W, fit_intercept=True, weight=None, offset=None):
+    """sum_j w_j dp_jk / sum_j w_j where the features of row j move by dX_j : (C,)."""
+    w, W = _weights(weight, len(X)), np.asarray(W, dtype=LONGDOUBLE)
+    P = softmax(logits(X, W, fit_intercept, offset))
+    moved = np.asarray(dX, dtype=LONGDOUBLE) @ W[:, : np.shape(X)[1]].T
+    return w @ (P * (moved - (P * moved).sum(axis=1, keepdims=True))) / w.sum()
+
+
+def delta_covariance(function, W, covariance, step=1e-5):
+    """J Sigma J' with J by central differences of function(W), any shape, in long double; Sigma of W.ravel().
+
+    A step of h costs about h^2 = 1e-10, relative to third derivatives of size 1, and 1e-19 / h.
+    """
+    W = np.asarray(W, dtype=LONGDOUBLE)
+    columns = []
+    for i in range(W.size):
+        move = np.zeros(W.size, dtype=LONGDOUBLE)
+        h = LONGDOUBLE(step) * max(1, abs(W.ravel()[i]))
+        move[i] = h
+        up, down = (np.ravel(function(W + sign * move.reshape(W.shape))) for sign in (1, -1))
+        columns.append((up - down) / (2 * h))
+    J = np.array(columns).T
+    return J @ np.asarray(covariance, dtype=LONGDOUBLE) @ J.T
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Error budgets: what float64 code is held to
 #
 # The claim. The error of the log-likelihood and of the gradient is at most 1e-12 sum_j w_j |x_j| normwise, plus what a

@@ -4,7 +4,7 @@ It stands on nothing: a case is imported when it is run."""
 
 import importlib
 
-NAMES = ("likelihood", "roofline", "softmax", "fit", "solvers", "inference", "memory")
+NAMES = ("likelihood", "roofline", "softmax", "fit", "solvers", "inference", "coverage", "memory")
 
 
 def load(name):

@@ -1,4 +1,4 @@
-"""Peak memory of fit above the data it is given, read from the kernel's high-water mark in a fresh process.
+"""Peak memory of fit, margins and intervals above their data, read from the kernel's high-water mark in new processes.
 run.py stands on it, and runs on Linux only.
 It stands on csoftmax.fit and timing.py; scikit-learn's fit of the same data is shown beside it."""
 
@@ -13,12 +13,15 @@ from pathlib import Path
 
 from timing import OURS, Row, shape_label
 
-TITLE = "peak memory of fit(X, y, l2=1, max_iter=8) above its data"
+TITLE = "peak memory of fit(X, y, l2=1, max_iter=8), margins and probability intervals above their data"
 VALUES = "MiB above the data"
-SHAPE = (2_000_000, 5, 50)
-QUICK_SHAPE = (200_000, 5, 50)
-CLAIM_MIB = 50
-CHECKS = f"csoftmax below {CLAIM_MIB} MiB"
+# what is measured: its shape, and what it stays below; the data of the others are those of a fitted result
+JOBS = {"fit": ((2_000_000, 5, 50), 50), "margins": ((2_000_000, 10, 4), 200),
+        "probability intervals": ((2_000_000, 10, 4), 200)}  # fmt: skip
+QUICK = 10  # as many times fewer rows
+CHECKS = "csoftmax below " + ", ".join(f"{claim} MiB ({job})" for job, (_, claim) in JOBS.items())
+REMARK = ("probability intervals: the figure holds the log odds and standard errors that are kept, 2 n C numbers, "
+          "and one more array, of those computed when asked for")
 
 
 def _status_kib(field):
@@ -39,50 +42,73 @@ def _fit(name, X, y, n_threads):
         LogisticRegression(C=1, max_iter=8).fit(X, y)
 
 
-def _measure(name, n, d, n_classes, n_threads):
+def _prepare(job, name, X, y, n_threads):
+    """What is to be measured, and is run once on a few rows first."""
+    if job == "fit":
+        return lambda: _fit(name, X, y, n_threads)
+    import csoftmax
+
+    result = csoftmax.fit(X, y, n_threads=n_threads)
+    result.bse  # noqa: B018
+    if job == "margins":
+        return lambda: result.margins(n_threads=n_threads)
+
+    def ends():
+        intervals = result.predict_proba_interval(X, n_threads=n_threads)
+        for name in ("estimate", "std_error", "lower", "upper"):
+            getattr(intervals, name)
+
+    return ends
+
+
+def _measure(job, name, n, d, n_classes, n_threads):
     """The peak in MiB, in a process that did nothing else."""
     import numpy as np
 
     warnings.simplefilter("ignore")  # eight iterations are not meant to converge
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((n, d)), rng.integers(n_classes, size=n)
-    _fit(name, X[:2_000].copy(), y[:2_000].copy(), n_threads)  # imports and thread stacks are not part of the claim
+    # imports and thread stacks are not part of the claim
+    _prepare(job, name, X[:2_000].copy(), y[:2_000].copy(), n_threads)()
+    measured = _prepare(job, name, X, y, n_threads)
     gc.collect()
     with contextlib.suppress(OSError):  # where it is not allowed, the older mark counts
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark falls back to what is resident
     before = _status_kib("VmHWM")
-    _fit(name, X, y, n_threads)
+    measured()
     return (_status_kib("VmHWM") - before) / 1024
 
 
 def run(settings):
-    n, d, n_classes = QUICK_SHAPE if settings.quick else SHAPE
     if not Path("/proc/self/status").exists():
         yield Row("skipped", notes=["needs Linux's /proc/self/status"])
         return
-    for n_threads in (1, None):
-        row = Row(f"{shape_label(n, d, n_classes)}, " + ("one thread" if n_threads else "all threads"))
-        names = [OURS]
-        if n_threads == 1 and importlib.util.find_spec("sklearn"):
-            names.append("scikit-learn")
-        for name in names:
-            # -P: the csoftmax that is installed, not one that the current folder may hold
-            job = [sys.executable, "-P", "-m", __name__, name, *map(str, (n, d, n_classes, n_threads or 0))]
-            env = os.environ | {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)}
-            if n_threads is None:  # undo what run.py set
-                env = {key: value for key, value in env.items() if not key.endswith("_NUM_THREADS")}
-            done = subprocess.run(job, capture_output=True, text=True, check=False, env=env)
-            if done.returncode:
-                last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-                (row.failures if name == OURS else row.notes).append(f"{name}: {last}")
-                continue
-            row.values[name] = float(done.stdout)
-        if row.values.get(OURS, 0) >= CLAIM_MIB:
-            row.failures.append(f"csoftmax took {row.values[OURS]:.0f} MiB, the claim is below {CLAIM_MIB}")
-        yield row
+    for job, ((n, d, n_classes), claim) in JOBS.items():
+        n //= QUICK if settings.quick else 1
+        for n_threads in (1, None):
+            row = Row(f"{job}: {shape_label(n, d, n_classes)}, " + ("one thread" if n_threads else "all threads"))
+            names = [OURS]
+            if job == "fit" and n_threads == 1 and importlib.util.find_spec("sklearn"):
+                names.append("scikit-learn")
+            for name in names:
+                # -P: the csoftmax that is installed, not one that the current folder may hold
+                command = [sys.executable, "-P", "-m", __name__, job, name, *map(str, (n, d, n_classes)),
+                             str(n_threads or 0)]
+                env = os.environ | {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)}
+                if n_threads is None:  # undo what run.py set
+                    env = {key: value for key, value in env.items() if not key.endswith("_NUM_THREADS")}
+                done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+                if done.returncode:
+                    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+                    (row.failures if name == OURS else row.notes).append(f"{name}: {last}")
+                    continue
+                row.values[name] = float(done.stdout)
+            if row.values.get(OURS, 0) >= claim:
+                row.failures.append(f"csoftmax took {row.values[OURS]:.0f} MiB, the claim is below {claim}")
+            yield row
 
 
 if __name__ == "__main__":
-    if sys.argv[5] == "0" and hasattr(os, "sched_setaffinity"):
+    if sys.argv[6] == "0" and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, range(os.cpu_count()))  # run.py keeps itself to one core
-    print(_measure(sys.argv[1], *map(int, sys.argv[2:5]), int(sys.argv[5]) or None))
+    print(_measure(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6]), int(sys.argv[6]) or None))
