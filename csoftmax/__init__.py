@@ -8,6 +8,7 @@ Every equation behind it is a function: `log_likelihood`, `gradient`, `hessian`,
 """
 
 from csoftmax import datasets
+from csoftmax.comparison import Comparison, compare
 from csoftmax.fitting import fit
 from csoftmax.formula import fit_formula
 from csoftmax.likelihood import (
@@ -37,11 +38,13 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Comparison",
     "ConvergenceWarning",
     "RegularizationPath",
     "SeparationWarning",
     "SoftmaxObjective",
     "SoftmaxResult",
+    "compare",
     "datasets",
     "fit",
     "fit_formula",

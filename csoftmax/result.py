@@ -8,19 +8,22 @@ from __future__ import annotations
 import copy
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 from scipy.stats import norm
 
-from csoftmax import inference, likelihood
+from csoftmax import inference, likelihood, tables
 from csoftmax._files import written_whole
 from csoftmax.maximize import Certificate, History
 from csoftmax.metric import MetricCoordinates
 from csoftmax.samples import Array
 from csoftmax.summary import Summary, SummaryBlock
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT = "csoftmax.SoftmaxResult"
 VERSION = 1
@@ -122,6 +125,7 @@ class SoftmaxResult:
         self._coordinates = coordinates
         self._u = u
         self._sparse_df = sparse_df
+        self._lacks_covariance = False
 
     # ------------------------------------------------------------------------------------------------- estimates
 
@@ -294,19 +298,64 @@ class SoftmaxResult:
 
     # ----------------------------------------------------------------------------------------------------- summary
 
-    def summary(self, *, level: float = 0.95) -> Summary:
-        """Return a table: text by `print`, HTML in a notebook; one block a class against the reference."""
-        if self._symmetric_covariance is None and self._coordinates is None and not self._separated \
-                and self.cov_type != "none":
-            shown = copy.copy(self)  # this result goes on to say that it has no standard errors
-            shown._symmetric_covariance = np.full(2 * self._symmetric_params.shape, np.nan)
-            summary = shown.summary(level=level)
-            summary.notes.insert(0, f"Saved without standard errors: more than {_COVARIANCE_LIMIT} coefficients.")
-            return summary
+    def _with_known_covariance(self) -> SoftmaxResult:
+        """This result; one that was saved without its covariance, as a copy with a covariance of nan."""
+        if self._symmetric_covariance is not None or self._coordinates is not None or self._separated \
+                or self.cov_type == "none":
+            return self
+        shown = copy.copy(self)  # this result goes on to say that it has no standard errors
+        shown._symmetric_covariance = np.full(2 * self._symmetric_params.shape, np.nan)
+        shown._lacks_covariance = True
+        return shown
+
+    def _notes(self) -> list[str]:
+        """What the standard errors are, or why there are none."""
+        if self._separated:
+            return []
+        if self._lacks_covariance:
+            return [f"Saved without standard errors: more than {_COVARIANCE_LIMIT} coefficients."]
         notes = []
-        names = [*self.feature_names, *(["Intercept"] if self.fit_intercept else [])]
-        values = np.stack([self.params, self.bse, self.zvalues, self.pvalues, *np.moveaxis(
-            self.conf_int(level=level), -1, 0)], axis=-1)
+        if self.cov_type == "none":
+            sparse = self._symmetric_params[:, :len(self.feature_names)]
+            notes.append(f"With l1 > 0 there are no standard errors. {np.count_nonzero(sparse)} of {sparse.size} "
+                         f"coefficients of the symmetric rows are not 0; AIC and BIC count {self.effective_df:.4g} "
+                         f"degrees of freedom.")
+        elif np.any(self.l2):
+            notes.append(f"Standard errors are from the penalised information; AIC and BIC count "
+                         f"{self.effective_df:.4g} effective degrees of freedom.")
+        names = inference.parameter_names(self.feature_names, self.fit_intercept)
+        unknown = [name for name, known in zip(names, self._estimable, strict=True) if not known]
+        if unknown:
+            notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: "
+                         f"{', '.join(unknown)}.")
+        if self.cov_type != "none":
+            without = np.isnan(np.delete(self.bse, self._reference_index or [], axis=0)).all(axis=0)
+            without &= np.array(self._estimable)
+            if without.any() and without.sum() == sum(self._estimable):
+                notes.append("No standard errors: the information is singular at the estimate.")
+            elif without.any():
+                notes.append(f"No standard errors of {', '.join(np.array(names)[without])}: float64 cannot hold their "
+                             f"variances in these units of X.")
+        return notes
+
+    def summary(self, *, level: float = 0.95) -> Summary:
+        """Return a table: text by `print`, HTML in a notebook, LaTeX by `to_latex()`; a block for each class.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit([[0.0], [1.0], [2.0], [3.0]], ["a", "b", "a", "b"], reference="a")
+        >>> print("\\n".join(str(result.summary(level=0.9)).splitlines()[-5:]))
+        y=b                     coef     std err           z       P>|z|       [0.05       0.95]
+        ----------------------------------------------------------------------------------------
+        x1                    0.9082      1.0852       0.837       0.403     -0.8768      2.6932
+        Intercept            -1.3624      1.9749      -0.690       0.490     -4.6108      1.8861
+        ========================================================================================
+        """
+        known = self._with_known_covariance()
+        names = inference.parameter_names(self.feature_names, self.fit_intercept)
+        values = np.stack([known.params, known.bse, known.zvalues, known.pvalues, *np.moveaxis(
+            known.conf_int(level=level), -1, 0)], axis=-1)
         reference = self._reference_index
         blocks = [SummaryBlock(f"{self.response_name}={label}", names, values[k])
                   for k, label in enumerate(self.classes.tolist()) if k != reference]
@@ -319,32 +368,60 @@ class SoftmaxResult:
                 ("Df model", f"{self.n_params - (len(self.classes) - 1) * self.fit_intercept}"),
                 ("Iterations", str(self.n_iter)), (proved, "yes" if self.success else "NO")]
         right = [("Log-likelihood", f"{self.log_likelihood:.3f}"), ("Null log-lik.", f"{self.null_log_likelihood:.3f}"),
-                 ("Pseudo R-squ.", f"{self.pseudo_r2:.5f}"), ("AIC", f"{self.aic:.3f}"), ("BIC", f"{self.bic:.3f}"),
+                 ("Pseudo R-squ.", f"{self.pseudo_r2:.5f}"), ("AIC", f"{known.aic:.3f}"), ("BIC", f"{known.bic:.3f}"),
                  ("Covariance", self.cov_type)]
         for name, penalty in (("l1 penalty", self.l1), ("l2 penalty", self.l2)):
             if np.any(penalty):
-                right.append((name, _describe_penalty(penalty)))
+                right.append((name, describe_penalty(penalty)))
         if self.bias_reduction is not None:
             right.append(("Bias reduction", self.bias_reduction.capitalize()))
         if self.n_missing:
             right.append(("Rows dropped", f"{self.n_missing} (missing)"))
         if self._separated:
             blocks = []  # whatever they are where the method stopped: they grow without bound
-        if self.cov_type == "none":
-            sparse = self._symmetric_params[:, :len(self.feature_names)]
-            notes.append(f"With l1 > 0 there are no standard errors. {np.count_nonzero(sparse)} of {sparse.size} "
-                         f"coefficients of the symmetric rows are not 0; AIC and BIC count {self.effective_df:.4g} "
-                         f"degrees of freedom.")
-        elif np.any(self.l2):
-            notes.append(f"Standard errors are from the penalised information; AIC and BIC count "
-                         f"{self.effective_df:.4g} effective degrees of freedom.")
-        unknown = [name for name, known in zip(names, self._estimable, strict=True) if not known]
-        if unknown:
-            notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: "
-                         f"{', '.join(unknown)}.")
-        return Summary("Softmax regression (multinomial logit)", (left, right), blocks, level, notes,
+        return Summary("Softmax regression (multinomial logit)", (left, right), blocks, level, known._notes(),
                        "" if self.success else f"NOT A MAXIMUM: {self.message}",
                        estimates_only=self.cov_type == "none")
+
+    def to_frame(self, *, level: float = 0.95) -> pd.DataFrame:
+        """Return the estimates as a tidy pandas data frame.
+
+        Parameters
+        ----------
+        level : float
+            Of the Wald intervals.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each class but the reference and each feature, the intercept last ("(Intercept)" where a feature
+            has the name Intercept), with the columns class, feature, coef, std_error, z, pvalue, lower and upper. Its
+            `attrs` hold response_name, reference and level.
+
+        Raises
+        ------
+        ImportError
+            Without pandas: pip install "csoftmax[formula]".
+        ValueError
+            If `level` is not between 0 and 1, or the result was saved without its covariance.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit([[0.0], [1.0], [2.0], [3.0]], ["a", "b", "a", "b"], reference="a")
+        >>> result.to_frame()[["class", "feature", "coef", "std_error"]].round(4).values.tolist()
+        [['b', 'x1', 0.9082, 1.0852], ['b', 'Intercept', -1.3624, 1.9749]]
+        """
+        pd = tables.import_pandas()
+        names = inference.parameter_names(self.feature_names, self.fit_intercept)
+        shown = [k for k in range(len(self.classes)) if k != self._reference_index]
+        low, high = np.moveaxis(self.conf_int(level=level), -1, 0)
+        arrays = {"coef": self.params, "std_error": self.bse, "z": self.zvalues, "pvalue": self.pvalues, "lower": low,
+                  "upper": high}
+        frame = pd.DataFrame({"class": np.repeat(self.classes[shown], len(names)), "feature": names * len(shown),
+                              **{name: array[shown].ravel() for name, array in arrays.items()}})
+        frame.attrs.update(response_name=self.response_name, reference=self.reference, level=level)
+        return frame
 
     def __repr__(self) -> str:
         state = "maximum certified" if self.success else "NOT a certified maximum"
@@ -453,7 +530,7 @@ def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
     return result
 
 
-def _describe_penalty(penalty: float | Array) -> str:
+def describe_penalty(penalty: float | Array) -> str:
     low, high = float(np.min(penalty)), float(np.max(penalty))
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
