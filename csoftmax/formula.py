@@ -441,7 +441,7 @@ class Design:
         spec = ModelSpec(
             formula=SimpleFormula(terms, _ordering="none"),
             na_action="ignore",
-            output="pandas",
+            output="numpy",  # a data frame would have one column of a name that two terms give
             transform_state=copy.deepcopy(self._transforms),
             encoder_state={e: (Factor.Kind.CATEGORICAL, {"categories": list(v)}) for e, v in self._levels.items()},
         )
@@ -479,14 +479,21 @@ class Design:
         if failure is not None:
             raise ValueError(f"formula {self.formula!r} cannot be evaluated: {_one_line(failure)}") from failure
 
-        constant = {name for s in built.model_spec.structure for name in s.columns if str(s.term) == "1"}
-        names = [name for name in map(str, built.columns) if name not in constant]
-        matrix = np.empty((len(frame), len(names)), dtype=np.float64)
-        for j, name in enumerate(names):
-            try:
-                matrix[:, j] = np.asarray(built[name], dtype=np.float64)
-            except (TypeError, ValueError) as exc:
-                raise ValueError(f"the term {name!r} is not numeric: {_one_line(exc)}") from None
+        of_column = [(str(s.term), str(name)) for s in built.model_spec.structure for name in s.columns]
+        kept = [j for j, (term, _) in enumerate(of_column) if term != "1"]
+        names = [of_column[j][1] for j in kept]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two terms of formula {self.formula!r} give a column named {twice!r}; rename the column "
+                             f"of data")
+        columns = np.asarray(built)
+        if columns.dtype.kind not in "biuf":  # one that is text makes all of them text or objects
+            for j, name in zip(kept, names, strict=True):
+                try:
+                    columns[:, j].astype(np.float64)
+                except (TypeError, ValueError) as exc:
+                    raise ValueError(f"the term {name!r} is not numeric: {_one_line(exc)}") from None
+        matrix = columns[:, kept].astype(np.float64, copy=False)
         bad = ~np.isfinite(matrix)
         if bad.any():
             j = int(np.flatnonzero(bad.any(axis=0))[0])

@@ -329,13 +329,13 @@ class SoftmaxResult:
             notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: "
                          f"{', '.join(unknown)}.")
         if self.cov_type != "none":
-            without = np.isnan(np.delete(self.bse, self._reference_index or [], axis=0)).all(axis=0)
-            without &= np.array(self._estimable)
-            if without.any() and without.sum() == sum(self._estimable):
+            without = [name for name, missing in zip(names, np.isnan(self.bse).all(axis=0), strict=True)
+                       if missing and name not in unknown]
+            if without and len(without) == sum(self._estimable):
                 notes.append("No standard errors: the information is singular at the estimate.")
-            elif without.any():
-                notes.append(f"No standard errors of {', '.join(np.array(names)[without])}: float64 cannot hold their "
-                             f"variances in these units of X.")
+            elif without:
+                notes.append(f"No standard errors of {', '.join(without)}: float64 cannot hold their variances in "
+                             f"these units of X.")
         return notes
 
     def summary(self, *, level: float = 0.95) -> Summary:

@@ -77,8 +77,8 @@ def latex_table(caption: str, label: str | None, tabulars: Sequence[list[str]], 
         lines.append(rf"\label{{{label}}}")
     for i, tabular in enumerate(tabulars):
         lines += [r"\par\medskip", *tabular] if i else tabular
-    for note in notes:
-        lines += [r"\par\smallskip", rf"\parbox{{\linewidth}}{{\footnotesize {note}}}"]
+    if notes:
+        lines += [r"\par\smallskip", rf"\parbox{{\linewidth}}{{\footnotesize {' '.join(notes)}}}"]
     return "\n".join([*lines, r"\end{table}"])
 
 
