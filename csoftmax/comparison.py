@@ -20,7 +20,7 @@ from csoftmax.samples import Array
 if TYPE_CHECKING:
     import pandas as pd
 
-_GAP, _MIN_COLUMN = 2, 11
+_MIN_WIDTH, _MIN_COLUMN, _GAP = 64, 11, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +74,12 @@ class Comparison:
         first = max(len(name) for name in [*(name for block in self.blocks for name in [*block.names, block.title]),
                                            *self.statistics])
         column = max([_MIN_COLUMN, *map(len, texts)]) + _GAP
+        width = max(first + column * len(self.names), _MIN_WIDTH)
+        first = width - column * len(self.names)
 
         def line(name: str, cells: Sequence[str]) -> str:
             return (f"{name:<{first}}" + "".join(f"{text:>{column}}" for text in cells)).rstrip()
 
-        width = max(first + column * len(self.names), 48)
         lines = ["=" * width, line("", self.names), "-" * width]
         for block in self.blocks:
             lines.append(block.title)
@@ -188,10 +189,17 @@ def compare(*results: SoftmaxResult, names: Sequence[str] | None = None) -> Comp
     >>> penguins = cs.datasets.load_penguins()
     >>> small = cs.fit_formula("species ~ flipper_length_mm", penguins)
     >>> large = cs.fit_formula("species ~ flipper_length_mm + body_mass_g", penguins)
-    >>> print(cs.compare(small, large, names=["flipper", "and mass"]))
-    ================================================
-                            flipper     and mass
-    ------------------------------------------------
+    >>> print("\\n".join(str(cs.compare(small, large, names=["flipper", "and mass"])).splitlines()[:10]))
+    ================================================================
+                                                flipper     and mass
+    ----------------------------------------------------------------
+    species=Chinstrap
+    flipper_length_mm                            0.1297       0.1747
+                                              (0.02528)    (0.03139)
+    body_mass_g                                            -0.001260
+                                                         (0.0004499)
+    Intercept                                  -25.8171     -29.8184
+                                               (4.8967)     (5.3264)
     """
     for i, result in enumerate(results):
         if not isinstance(result, SoftmaxResult):
@@ -236,11 +244,13 @@ def _blocks(results: Sequence[SoftmaxResult], reference: Any, prefix: str) -> li
             if label in blocks:
                 blocks[label][:, place, j] = params[k], errors[k]
                 present[label][place, j] = True
-    return [ComparisonBlock(label, f"{prefix}{label}",
-                            [name for name, kept in zip(names, present[label].any(axis=1), strict=True) if kept],
-                            *blocks[label][:, present[label].any(axis=1)],
-                            present[label][present[label].any(axis=1)])
-            for label in blocks if present[label].any()]
+    shown = []
+    for label, (params, errors) in blocks.items():
+        rows = np.flatnonzero(present[label].any(axis=1))
+        if len(rows):
+            shown.append(ComparisonBlock(label, f"{prefix}{label}", [names[i] for i in rows], params[rows],
+                                         errors[rows], present[label][rows]))
+    return shown
 
 
 def _merged(sequences: Sequence[list[Any]]) -> list[Any]:

@@ -293,6 +293,23 @@ def _plain(series: pd.Series, name: str, kind: str | None = None) -> tuple[pd.Se
     return plain, found
 
 
+def _typical(series: pd.Series, name: str, categorical: bool, weight: np.ndarray | None) -> dict[str, Any]:
+    """What `Design.typical_values` says of one complete column."""
+    import pandas as pd
+
+    plain, _ = _plain(series, name)
+    if categorical or plain.dtype == bool:
+        codes, levels = pd.factorize(plain, sort=True)
+        totals = np.bincount(codes, weight)
+        shown = [v.item() if isinstance(v, np.generic) else v for v in levels]
+        return {"value": shown[int(totals.argmax())], "levels": shown if len(shown) <= 100 else []}
+    values = plain.to_numpy(dtype=np.float64)
+    with np.errstate(all="ignore"):
+        mean = float(np.average(values, weights=weight))
+    low, high = float(values.min()), float(values.max())
+    return {"value": min(max(mean, low), high), "low": low, "high": high}
+
+
 def _missing(frame: pd.DataFrame, columns: Iterable[str]) -> dict[str, np.ndarray]:
     """Where each of the columns has missing values, for those that have some."""
     masks = {name: frame[name].isna().to_numpy(dtype=bool) for name in columns}
@@ -369,6 +386,8 @@ class Design:
         Whether the formula has an intercept.
     columns : dict of str to str
         The columns of the data that the right side reads, each "number" or "category".
+    typical : dict of str to dict
+        For each of these columns what `typical_values` says of the complete rows at fit, weights counted.
 
     Examples
     --------
@@ -385,6 +404,7 @@ class Design:
     formula: str
     feature_names: list[str]
     columns: dict[str, str]
+    typical: dict[str, dict[str, Any]]
 
     def __init__(
         self,
@@ -395,6 +415,7 @@ class Design:
         feature_names: Sequence[str] = (),
         levels: Mapping[str, Sequence[Any]] | None = None,
         transforms: Mapping[str, dict[str, Any]] | None = None,
+        typical: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:
         self.formula = formula
         self.columns = dict(columns)
@@ -402,6 +423,7 @@ class Design:
         self._terms = [tuple(term) for term in terms]
         self._levels = {expr: list(values) for expr, values in (levels or {}).items()}
         self._transforms = copy.deepcopy(dict(transforms or {}))
+        self.typical = copy.deepcopy(dict(typical or {}))
 
     @property
     def fit_intercept(self) -> bool:
@@ -413,7 +435,8 @@ class Design:
     def __reduce__(self) -> tuple[Callable[..., Design], tuple[Any, ...]]:
         return Design._restore, (
             (self.formula, self._terms, self.columns),
-            {"feature_names": self.feature_names, "levels": self._levels, "transforms": self._transforms},
+            {"feature_names": self.feature_names, "levels": self._levels, "transforms": self._transforms,
+             "typical": self.typical},
         )
 
     @classmethod
@@ -486,14 +509,14 @@ class Design:
         if twice is not None:
             raise ValueError(f"two terms of formula {self.formula!r} give a column named {twice!r}; rename the column "
                              f"of data")
-        columns = np.asarray(built)
-        if columns.dtype.kind not in "biuf":  # one that is text makes all of them text or objects
+        whole = np.asarray(built)
+        if whole.dtype.kind not in "biuf":  # one that is text makes all of them text or objects
             for j, name in zip(kept, names, strict=True):
                 try:
-                    columns[:, j].astype(np.float64)
+                    whole[:, j].astype(np.float64)
                 except (TypeError, ValueError) as exc:
                     raise ValueError(f"the term {name!r} is not numeric: {_one_line(exc)}") from None
-        matrix = columns[:, kept].astype(np.float64, copy=False)
+        matrix: np.ndarray = whole[:, kept].astype(np.float64, copy=False)
         bad = ~np.isfinite(matrix)
         if bad.any():
             j = int(np.flatnonzero(bad.any(axis=0))[0])
@@ -589,6 +612,44 @@ class Design:
         out[complete] = matrix
         return out
 
+    def typical_values(self, data: Any, weight: np.ndarray | None = None) -> dict[str, dict[str, Any]]:
+        """A value for each column that the model reads, and the values between which, or which, it takes.
+
+        Parameters
+        ----------
+        data : pandas.DataFrame of n_samples rows
+            Rows with a missing value are left out.
+        weight : ndarray of shape (n_samples,), optional
+
+        Returns
+        -------
+        dict of str to dict
+            Of a column of numbers "value", its weighted mean, "low" and "high". Of a column of categories, of bools,
+            or one that a term takes as categories (``C(year)``): "value", the most frequent one, and "levels", in the
+            Categorical's order or sorted; none where there are more than 100.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> from csoftmax.datasets import load_penguins
+        >>> penguins = load_penguins()
+        >>> cs.fit_formula("species ~ sex", penguins).design.typical_values(penguins)
+        {'sex': {'value': 'male', 'levels': ['female', 'male']}}
+        """
+        frame, masks = self._complete(data)
+        rows = ~np.logical_or.reduce([np.zeros(len(frame), dtype=bool), *masks.values()])
+        if weight is not None:
+            rows &= weight > 0
+            weight = weight[rows]
+        if not rows.any():
+            raise ValueError("data has no complete row of positive weight")
+        as_levels = {name for term in self._terms for factor in term if factor[1] in self._levels
+                     for name in _factor_columns(factor)}
+        return {
+            name: _typical(frame.loc[rows, name], name, kind == "category" or name in as_levels, weight)
+            for name, kind in self.columns.items()
+        }
+
     # -- saving ------------------------------------------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
         """The design as plain data for JSON: text, numbers, lists and dicts.
@@ -611,7 +672,8 @@ class Design:
         >>> design.to_dict()["levels"]
         [['sex', ['female', 'male']]]
         """
-        for expr, values in self._levels.items():
+        of_columns = {name: [t["value"], *t.get("levels", ())] for name, t in self.typical.items()}
+        for expr, values in [*self._levels.items(), *of_columns.items()]:
             odd = next((v for v in values if not isinstance(v, (bool, int, float, str))), None)
             if odd is not None:
                 raise TypeError(
@@ -627,6 +689,7 @@ class Design:
             "feature_names": list(self.feature_names),
             "levels": [[expr, list(values)] for expr, values in self._levels.items()],
             "transforms": [[name, _pack(state, name)] for name, state in self._transforms.items()],
+            "typical": copy.deepcopy(self.typical),
         }
 
     @classmethod
@@ -668,7 +731,8 @@ class Design:
             version == _VERSION and not isinstance(version, bool),
             f"its version is {version!r}, and this csoftmax reads {_VERSION}",
         )
-        wanted = {"format", "version", "formula", "terms", "columns", "feature_names", "levels", "transforms"}
+        wanted = {"format", "version", "formula", "terms", "columns", "feature_names", "levels", "transforms",
+                  "typical"}
         _want(saved.keys() <= wanted, f"unknown keys {_names(sorted(map(str, saved.keys() - wanted)))}")
         _want(saved.keys() >= wanted, f"the keys {_names(sorted(wanted - saved.keys()))} are absent")
         formula, columns, names = saved["formula"], saved["columns"], saved["feature_names"]
@@ -711,7 +775,15 @@ class Design:
         for name, state in saved["transforms"]:
             transforms[name] = _unpack(state, name)
             _want(isinstance(transforms[name], dict), f"the state of {name!r} is not a dict")
-        return cls(formula, terms, columns, feature_names=names, levels=levels, transforms=transforms)
+        typical = saved["typical"]
+        _want(isinstance(typical, dict) and typical.keys() == columns.keys(), "typical is no dict of its columns")
+        for name, values in typical.items():
+            _want(isinstance(values, dict) and set(values) in ({"value", "low", "high"}, {"value", "levels"}),
+                  f"the typical values of {name!r} are neither value, low and high nor value and levels")
+            plain = [*values["levels"], values["value"]] if "levels" in values else [*values.values()]
+            _want(all(isinstance(v, (bool, int, float, str) if "levels" in values else (int, float)) for v in plain),
+                  f"the typical values of {name!r} are not plain values")
+        return cls(formula, terms, columns, feature_names=names, levels=levels, transforms=transforms, typical=typical)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -846,6 +918,8 @@ def prepare(
     design = Design(formula, terms, columns)
     matrix, design.feature_names, design._levels, design._transforms = design._build(kept[right_columns], rows)
     weight = None if weight is None else weight[complete]
+    if weight is None or (weight.sum() > 0 and weight.min() >= 0 and np.isfinite(weight).all()):  # otherwise fit raises
+        design.typical = design.typical_values(kept, weight)
     return Prepared(
         design=design,
         X=pd.DataFrame(matrix, columns=design.feature_names, index=rows),

@@ -49,8 +49,9 @@ def information_covariance(coordinates: MetricCoordinates, u: Array) -> Array:
         covariance = coordinates.covariance(0.5 * (inverse + inverse.T))
         n_classes, p = covariance.shape[:2]
         variances = np.diagonal(covariance.reshape(n_classes * p, n_classes * p)).reshape(n_classes, p)
-        # an underflow would be a standard error of 0, and below tiny digits are lost; not >= is nan, too
-        unknown = ~(coordinates.estimable & ((variances >= np.finfo(np.float64).tiny) & (variances < np.inf)).all(axis=0))
+        # one that underflows would be a standard error of 0, and below tiny digits are lost; nan is not held either
+        held = (variances >= np.finfo(np.float64).tiny) & (variances < np.inf)
+        unknown = ~(coordinates.estimable & held.all(axis=0))
     covariance[:, unknown] = np.nan
     covariance[:, :, :, unknown] = np.nan
     return covariance

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +20,12 @@ from csoftmax import inference, likelihood, tables
 from csoftmax._files import written_whole
 from csoftmax.maximize import Certificate, History
 from csoftmax.metric import MetricCoordinates
-from csoftmax.samples import Array
+from csoftmax.samples import Array, DenseSamples
 from csoftmax.summary import Summary, SummaryBlock
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 FORMAT = "csoftmax.SoftmaxResult"
 VERSION = 1
@@ -329,8 +331,8 @@ class SoftmaxResult:
             notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: "
                          f"{', '.join(unknown)}.")
         if self.cov_type != "none":
-            without = [name for name, missing in zip(names, np.isnan(self.bse).all(axis=0), strict=True)
-                       if missing and name not in unknown]
+            without = [name for name, errors in zip(names, self.bse.T, strict=True)
+                       if np.isnan(errors).all() and name not in unknown]
             if without and len(without) == sum(self._estimable):
                 notes.append("No standard errors: the information is singular at the estimate.")
             elif without:
@@ -349,7 +351,7 @@ class SoftmaxResult:
         y=b                     coef     std err           z       P>|z|       [0.05       0.95]
         ----------------------------------------------------------------------------------------
         x1                    0.9082      1.0852       0.837       0.403     -0.8768      2.6932
-        Intercept            -1.3624      1.9749      -0.690       0.490     -4.6108      1.8861
+        Intercept            -1.3623      1.9749      -0.690       0.490     -4.6107      1.8861
         ========================================================================================
         """
         known = self._with_known_covariance()
@@ -410,7 +412,7 @@ class SoftmaxResult:
         >>> import csoftmax as cs
         >>> result = cs.fit([[0.0], [1.0], [2.0], [3.0]], ["a", "b", "a", "b"], reference="a")
         >>> result.to_frame()[["class", "feature", "coef", "std_error"]].round(4).values.tolist()
-        [['b', 'x1', 0.9082, 1.0852], ['b', 'Intercept', -1.3624, 1.9749]]
+        [['b', 'x1', 0.9082, 1.0852], ['b', 'Intercept', -1.3623, 1.9749]]
         """
         pd = tables.import_pandas()
         names = inference.parameter_names(self.feature_names, self.fit_intercept)
@@ -422,6 +424,114 @@ class SoftmaxResult:
                               **{name: array[shown].ravel() for name, array in arrays.items()}})
         frame.attrs.update(response_name=self.response_name, reference=self.reference, level=level)
         return frame
+
+    # ---------------------------------------------------------------------------------------------------- pictures
+
+    def plot_coefficients(self, features: Sequence[str] | None = None, *, intercept: bool = False, level: float = 0.95,
+                          axes: Any = None) -> NDArray[Any]:
+        """Draw estimates and Wald intervals: a panel for each feature, in its own units, and a row for each class.
+
+        Parameters
+        ----------
+        features : sequence of str, optional
+            By default all.
+        intercept : bool
+            A last panel for the intercept.
+        level : float
+            Of the intervals. Where there is no standard error the point stands alone.
+        axes : matplotlib axes, or a sequence of them, one for each panel, optional
+            By default those of a new figure.
+
+        Returns
+        -------
+        ndarray of matplotlib axes, of shape (n_panels,)
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib: pip install "csoftmax[plot]".
+        ValueError
+            If a feature is unknown, there are not as many axes as panels, `level` is not between 0 and 1, or the
+            samples are separated: the coefficients grow without bound.
+        """
+        from csoftmax.plotting import plot_coefficients
+        return plot_coefficients(self, features, intercept, level, axes)
+
+    def plot_probabilities(self, feature: str, *, values: ArrayLike | None = None, at: Mapping[str, Any] | None = None,
+                           X: Any = None, level: float = 0.95, ax: Any = None) -> Axes:
+        """Draw the predicted probability of each class against one feature, the others held still.
+
+        Parameters
+        ----------
+        feature : str
+            A feature, or of a model fitted by formula a column of the data. Numbers give lines with bands; categories,
+            and bools, points with intervals.
+        values : array-like, optional
+            Of the feature; by default 101 numbers over its range, or its levels.
+        at : mapping of str to value, optional
+            Where others are held; by default at their mean, categories at their most frequent level. In a model fitted
+            on an array each column has its mean, a column of 0 and 1 too.
+        X : array-like of shape (n_samples, n_features), or a data frame, optional
+            What means and ranges are taken from; by default the data of the fit (a model fitted by formula knows them
+            without its data). Its rows have weight 1.
+        level : float
+            Of the intervals, which are on the logit scale by the delta method. There are none where the model has no
+            standard errors.
+        ax : matplotlib axes, optional
+            By default that of a new figure.
+
+        Returns
+        -------
+        matplotlib axes
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib: pip install "csoftmax[plot]".
+        ValueError
+            If a name is unknown, `level` is not between 0 and 1, or the result has no data and X is None.
+        """
+        from csoftmax.plotting import plot_probabilities
+        return plot_probabilities(self, feature, values, at or {}, X, level, ax)
+
+    def plot_convergence(self, axes: Any = None) -> NDArray[Any]:
+        """Draw the gradient's norm and the (penalised) log-likelihood still to gain, against the iteration.
+
+        Parameters
+        ----------
+        axes : sequence of 2 matplotlib axes, optional
+            By default those of a new figure.
+
+        Returns
+        -------
+        ndarray of matplotlib axes, of shape (2,)
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib: pip install "csoftmax[plot]".
+        ValueError
+            If there are not 2 axes, or the result was read from JSON, which does not keep its history.
+        """
+        from csoftmax.plotting import plot_convergence
+        return plot_convergence(self, axes)
+
+    def _typical_values(self, X: Any) -> dict[str, dict[str, Any]]:
+        """For each column of X (by formula: of the data) its "value", and "low" and "high", or "levels"."""
+        if self.design is not None:
+            return self.design.typical if X is None else self.design.typical_values(X)
+        if X is not None:
+            samples = DenseSamples(np.asarray(self._matrix(X), dtype=np.float64), len(self.classes))
+        elif self._coordinates is not None:
+            samples = self._coordinates.objective.samples
+        else:
+            raise ValueError("X is None, and this result was saved without its data, or has l1 > 0 and keeps none; X, "
+                             "from which means and ranges are taken, is wanted")
+        totals = samples.column_totals()
+        total, low, high = totals
+        values = np.stack([np.clip(total / samples.total_mass(), low, high), low, high], axis=1).tolist()
+        return {name: dict(zip(("value", "low", "high"), row, strict=True))
+                for name, row in zip(self.feature_names, values, strict=True)}
 
     def __repr__(self) -> str:
         state = "maximum certified" if self.success else "NOT a certified maximum"
@@ -503,6 +613,14 @@ def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
     params = np.array(document["params"], dtype=np.float64).reshape(len(classes), -1)
     if params.shape != (len(classes), len(names) + document["fit_intercept"]):
         raise ValueError(f"params has shape {params.shape} for {len(classes)} classes and {len(names)} features")
+    if len(classes) < 2 or len(set(classes)) < len(classes) or not _are(classes, (str, int, float, bool)):
+        raise ValueError(f"classes are {classes}; at least two different strings, numbers or bools are wanted")
+    if not _are(names, str):
+        raise ValueError(f"feature_names are {names}; strings are wanted")
+    if len(document["estimable"]) != params.shape[1] or not _are(document["estimable"], bool):
+        raise ValueError(f"estimable is {document['estimable']}; {params.shape[1]} bools are wanted")
+    if document["bias_reduction"] not in (None, "firth"):
+        raise ValueError(f"bias_reduction is {document['bias_reduction']!r}; null or 'firth' is wanted")
     if document["reference"] is not None and document["reference"] not in classes:
         raise ValueError(f"reference is {document['reference']!r}, none of the classes")
     if covariance is not None:
@@ -528,6 +646,10 @@ def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
     result.n_missing = document["n_missing"]
     result.design = design
     return result
+
+
+def _are(values: list[Any], kinds: Any) -> bool:
+    return all(isinstance(value, kinds) for value in values)
 
 
 def describe_penalty(penalty: float | Array) -> str:

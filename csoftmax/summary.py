@@ -138,11 +138,10 @@ class Summary:
         >>> import csoftmax as cs
         >>> result = cs.fit([[0.0], [1.0], [2.0], [3.0]], ["a", "b", "a", "b"], reference="a")
         >>> print("\n".join(result.summary().to_latex().splitlines()[-7:]))
+        y=b & coef & std err & z & P\textgreater{}\textbar{}z\textbar{} & {[}0.025 & 0.975] \\
         \midrule
-        y=b & coef & std err & z & P\textgreater{}\textbar{}z\textbar{} & {[}0.025 & 0.975{]} \\
-        \midrule
-        x1 & 0.9082 & 1.0852 & 0.837 & 0.403 & $-1.2187$ & 3.0352 \\
-        Intercept & $-1.3624$ & 1.9749 & $-0.690$ & 0.490 & $-5.2331$ & 2.5084 \\
+        x1 & 0.9082 & 1.0852 & 0.837 & 0.403 & $-1.2188$ & 3.0351 \\
+        Intercept & $-1.3623$ & 1.9749 & $-0.690$ & 0.490 & $-5.2330$ & 2.5084 \\
         \bottomrule
         \end{tabular}
         \end{table}

@@ -47,7 +47,7 @@ def latex_text(text: str) -> str:
 
 
 def latex_value(text: str) -> str:
-    r"""Return a number as `format_number` writes it, perhaps in parentheses, in LaTeX's mathematics; other text as text.
+    r"""Return a number as `format_number` writes it, perhaps in parentheses, in mathematics; other text as text.
 
     Examples
     --------
@@ -111,5 +111,6 @@ def import_pandas() -> Any:
     try:
         import pandas
     except ImportError as error:
-        raise ImportError('a data frame needs pandas, which is not installed: pip install "csoftmax[formula]"') from error
+        raise ImportError(
+            'a data frame needs pandas, which is not installed: pip install "csoftmax[formula]"') from error
     return pandas
