@@ -143,12 +143,18 @@ def plot_coefficients(result: SoftmaxResult, features: Sequence[str] | None, int
     return panels
 
 
-def plot_probabilities(result: SoftmaxResult, feature: str, values: Any, at: Mapping[str, Any], X: Any, level: float,
-                       ax: Any) -> Any:
-    """Draw the probabilities of all classes against one feature."""
+def plot_probabilities(result: SoftmaxResult, feature: str, values: Any, at: Mapping[str, Any], X: Any,
+                       classes: Sequence[Any] | None, level: float, ax: Any) -> Any:
+    """Draw the probabilities of classes against one feature."""
     if not 0.0 < level < 1.0:
         raise ValueError(f"level is {level!r}; a number between 0 and 1 is wanted")
+    labels = result.classes.tolist()
+    shown = list(labels if classes is None else classes)
+    if isinstance(classes, str) or not shown or any(label not in labels for label in shown):
+        raise ValueError(f"classes is {classes!r}; a list of some of {', '.join(map(repr, labels))} is wanted")
     typical = result._typical_values(X)
+    if not typical:
+        raise ValueError("the model has no feature to draw probabilities against")
     for argument, name in [("feature", feature), *(("at", name) for name in at)]:
         if name not in typical:
             raise ValueError(f"{argument} names {name!r}; one of {', '.join(map(repr, typical))} is wanted")
@@ -177,9 +183,9 @@ def plot_probabilities(result: SoftmaxResult, feature: str, values: Any, at: Map
         legend_on, ax = pyplot.subplots(figsize=(6.4, 4.0), layout="constrained")
     else:
         legend_on = ax
-    n_classes = len(result.classes)
     handles = []
-    for k, label in enumerate(result.classes.tolist()):
+    for place, label in enumerate(shown):
+        k = labels.index(label)
         colour, style = _colour(k), _STYLES[k // len(_COLOURS) % len(_STYLES)]
         if levels is None:
             handles += ax.plot(points, probability[:, k], color=colour, linestyle=style, linewidth=1.8,
@@ -187,7 +193,7 @@ def plot_probabilities(result: SoftmaxResult, feature: str, values: Any, at: Map
             ax.fill_between(points, low[:, k], high[:, k], color=colour, alpha=0.15, linewidth=0)
         else:
             # side by side about the level's place
-            x = np.arange(len(points)) + (k - (n_classes - 1) / 2) * 0.6 / n_classes
+            x = np.arange(len(points)) + (place - (len(shown) - 1) / 2) * 0.6 / len(shown)
             ax.vlines(x, low[:, k], high[:, k], color=colour, linewidth=1.8)
             handles += ax.plot(x, probability[:, k], "o", color=colour, markersize=5, label=str(label), clip_on=False,
                                markerfacecolor=colour if style == "-" else "white")
@@ -204,7 +210,7 @@ def plot_probabilities(result: SoftmaxResult, feature: str, values: Any, at: Map
     _plain_axes(ax)
     where = {"loc": "outside right upper"} if legend_on is not ax else {"loc": "best"}
     legend_on.legend(handles=handles, title=result.response_name, title_fontsize=9, fontsize=8, frameon=False,
-                     ncols=-(-n_classes // 20), **where)
+                     ncols=-(-len(shown) // 20), **where)
     return ax
 
 

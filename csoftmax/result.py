@@ -458,7 +458,8 @@ class SoftmaxResult:
         return plot_coefficients(self, features, intercept, level, axes)
 
     def plot_probabilities(self, feature: str, *, values: ArrayLike | None = None, at: Mapping[str, Any] | None = None,
-                           X: Any = None, level: float = 0.95, ax: Any = None) -> Axes:
+                           X: Any = None, classes: Sequence[Any] | None = None, level: float = 0.95,
+                           ax: Any = None) -> Axes:
         """Draw the predicted probability of each class against one feature, the others held still.
 
         Parameters
@@ -474,6 +475,8 @@ class SoftmaxResult:
         X : array-like of shape (n_samples, n_features), or a data frame, optional
             What means and ranges are taken from; by default the data of the fit (a model fitted by formula knows them
             without its data). Its rows have weight 1.
+        classes : sequence of labels, optional
+            Those to draw; by default all.
         level : float
             Of the intervals, which are on the logit scale by the delta method. There are none where the model has no
             standard errors.
@@ -492,7 +495,7 @@ class SoftmaxResult:
             If a name is unknown, `level` is not between 0 and 1, or the result has no data and X is None.
         """
         from csoftmax.plotting import plot_probabilities
-        return plot_probabilities(self, feature, values, at or {}, X, level, ax)
+        return plot_probabilities(self, feature, values, at or {}, X, classes, level, ax)
 
     def plot_convergence(self, axes: Any = None) -> NDArray[Any]:
         """Draw the gradient's norm and the (penalised) log-likelihood still to gain, against the iteration.

@@ -184,6 +184,18 @@ def test_names_that_are_unknown_are_refused():
         result.plot_probabilities("x1", level=95)
 
 
+def test_classes_choose_what_is_drawn_in_their_own_colours():
+    result = make(4)
+    every, some = result.plot_probabilities("x1"), result.plot_probabilities("x1", classes=[3, 1])
+    assert [line.get_label() for line in some.lines] == ["3", "1"]
+    for line, k in zip(some.lines, (3, 1), strict=True):
+        assert line.get_ydata().tolist() == every.lines[k].get_ydata().tolist()
+        assert line.get_color() == every.lines[k].get_color()
+    for wrong in ([7], [], "1"):
+        with pytest.raises(ValueError, match=r"a list of some of 0, 1, 2, 3 is wanted"):
+            result.plot_probabilities("x1", classes=wrong)
+
+
 def test_the_axes_are_the_callers_and_the_legend_names_classes_and_response():
     result = make()
     _, ax = pyplot.subplots()
