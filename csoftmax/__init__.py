@@ -8,6 +8,7 @@ Every equation behind it is a function: `log_likelihood`, `gradient`, `hessian`,
 """
 
 from csoftmax import datasets
+from csoftmax.comparison import Comparison, compare
 from csoftmax.fitting import fit
 from csoftmax.formula import fit_formula
 from csoftmax.likelihood import (
@@ -37,6 +38,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Comparison",
     "ConvergenceWarning",
     "RegularizationPath",
     "Separation",
@@ -44,6 +46,7 @@ __all__ = [
     "SoftmaxObjective",
     "SoftmaxResult",
     "check_separation",
+    "compare",
     "datasets",
     "fit",
     "fit_formula",

@@ -307,6 +307,23 @@ def _plain(series: pd.Series, name: str, kind: str | None = None) -> tuple[pd.Se
     return plain, found
 
 
+def _typical(series: pd.Series, name: str, categorical: bool, weight: np.ndarray | None) -> dict[str, Any]:
+    """What `Design.typical_values` says of one complete column."""
+    import pandas as pd
+
+    plain, _ = _plain(series, name)
+    if categorical or plain.dtype == bool:
+        codes, levels = pd.factorize(plain, sort=True)
+        totals = np.bincount(codes, weight)
+        shown = [v.item() if isinstance(v, np.generic) else v for v in levels]
+        return {"value": shown[int(totals.argmax())], "levels": shown if len(shown) <= 100 else []}
+    values = plain.to_numpy(dtype=np.float64)
+    with np.errstate(all="ignore"):
+        mean = float(np.average(values, weights=weight))
+    low, high = float(values.min()), float(values.max())
+    return {"value": min(max(mean, low), high), "low": low, "high": high}
+
+
 def _missing(frame: pd.DataFrame, columns: Iterable[str]) -> dict[str, np.ndarray]:
     """Where each of the columns has missing values, for those that have some."""
     masks = {name: frame[name].isna().to_numpy(dtype=bool) for name in columns}
@@ -383,6 +400,8 @@ class Design:
         Whether the formula has an intercept.
     columns : dict of str to str
         The columns of the data that the right side reads, each "number" or "category".
+    typical : dict of str to dict
+        For each of these columns what `typical_values` says of the complete rows at fit, weights counted.
 
     Examples
     --------
@@ -399,6 +418,7 @@ class Design:
     formula: str
     feature_names: list[str]
     columns: dict[str, str]
+    typical: dict[str, dict[str, Any]]
 
     def __init__(
         self,
@@ -409,6 +429,7 @@ class Design:
         feature_names: Sequence[str] = (),
         levels: Mapping[str, Sequence[Any]] | None = None,
         transforms: Mapping[str, dict[str, Any]] | None = None,
+        typical: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:
         self.formula = formula
         self.columns = dict(columns)
@@ -416,6 +437,7 @@ class Design:
         self._terms = [tuple(term) for term in terms]
         self._levels = {expr: list(values) for expr, values in (levels or {}).items()}
         self._transforms = copy.deepcopy(dict(transforms or {}))
+        self.typical = copy.deepcopy(dict(typical or {}))
 
     @property
     def fit_intercept(self) -> bool:
@@ -427,7 +449,8 @@ class Design:
     def __reduce__(self) -> tuple[Callable[..., Design], tuple[Any, ...]]:
         return Design._restore, (
             (self.formula, self._terms, self.columns),
-            {"feature_names": self.feature_names, "levels": self._levels, "transforms": self._transforms},
+            {"feature_names": self.feature_names, "levels": self._levels, "transforms": self._transforms,
+             "typical": self.typical},
         )
 
     @classmethod
@@ -455,7 +478,7 @@ class Design:
         spec = ModelSpec(
             formula=SimpleFormula(terms, _ordering="none"),
             na_action="ignore",
-            output="pandas",
+            output="numpy",  # a data frame would have one column of a name that two terms give
             transform_state=copy.deepcopy(self._transforms),
             encoder_state={e: (Factor.Kind.CATEGORICAL, {"categories": list(v)}) for e, v in self._levels.items()},
         )
@@ -493,14 +516,21 @@ class Design:
         if failure is not None:
             raise ValueError(f"formula {self.formula!r} cannot be evaluated: {_one_line(failure)}") from failure
 
-        constant = {name for s in built.model_spec.structure for name in s.columns if str(s.term) == "1"}
-        names = [name for name in map(str, built.columns) if name not in constant]
-        matrix = np.empty((len(frame), len(names)), dtype=np.float64)
-        for j, name in enumerate(names):
-            try:
-                matrix[:, j] = np.asarray(built[name], dtype=np.float64)
-            except (TypeError, ValueError) as exc:
-                raise ValueError(f"the term {name!r} is not numeric: {_one_line(exc)}") from None
+        of_column = [(str(s.term), str(name)) for s in built.model_spec.structure for name in s.columns]
+        kept = [j for j, (term, _) in enumerate(of_column) if term != "1"]
+        names = [of_column[j][1] for j in kept]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two terms of formula {self.formula!r} give a column named {twice!r}; rename the column "
+                             f"of data")
+        whole = np.asarray(built)
+        if whole.dtype.kind not in "biuf":  # one that is text makes all of them text or objects
+            for j, name in zip(kept, names, strict=True):
+                try:
+                    whole[:, j].astype(np.float64)
+                except (TypeError, ValueError) as exc:
+                    raise ValueError(f"the term {name!r} is not numeric: {_one_line(exc)}") from None
+        matrix: np.ndarray = whole[:, kept].astype(np.float64, copy=False)
         bad = ~np.isfinite(matrix)
         if bad.any():
             j = int(np.flatnonzero(bad.any(axis=0))[0])
@@ -643,6 +673,44 @@ class Design:
                 return list(values)
         return None
 
+    def typical_values(self, data: Any, weight: np.ndarray | None = None) -> dict[str, dict[str, Any]]:
+        """A value for each column that the model reads, and the values between which, or which, it takes.
+
+        Parameters
+        ----------
+        data : pandas.DataFrame of n_samples rows
+            Rows with a missing value are left out.
+        weight : ndarray of shape (n_samples,), optional
+
+        Returns
+        -------
+        dict of str to dict
+            Of a column of numbers "value", its weighted mean, "low" and "high". Of a column of categories, of bools,
+            or one that a term takes as categories (``C(year)``): "value", the most frequent one, and "levels", in the
+            Categorical's order or sorted; none where there are more than 100.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> from csoftmax.datasets import load_penguins
+        >>> penguins = load_penguins()
+        >>> cs.fit_formula("species ~ sex", penguins).design.typical_values(penguins)
+        {'sex': {'value': 'male', 'levels': ['female', 'male']}}
+        """
+        frame, masks = self._complete(data)
+        rows = ~np.logical_or.reduce([np.zeros(len(frame), dtype=bool), *masks.values()])
+        if weight is not None:
+            rows &= weight > 0
+            weight = weight[rows]
+        if not rows.any():
+            raise ValueError("data has no complete row of positive weight")
+        as_levels = {name for term in self._terms for factor in term if factor[1] in self._levels
+                     for name in _factor_columns(factor)}
+        return {
+            name: _typical(frame.loc[rows, name], name, kind == "category" or name in as_levels, weight)
+            for name, kind in self.columns.items()
+        }
+
     # -- saving ------------------------------------------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
         """The design as plain data for JSON: text, numbers, lists and dicts.
@@ -665,7 +733,8 @@ class Design:
         >>> design.to_dict()["levels"]
         [['sex', ['female', 'male']]]
         """
-        for expr, values in self._levels.items():
+        of_columns = {name: [t["value"], *t.get("levels", ())] for name, t in self.typical.items()}
+        for expr, values in [*self._levels.items(), *of_columns.items()]:
             odd = next((v for v in values if not isinstance(v, (bool, int, float, str))), None)
             if odd is not None:
                 raise TypeError(
@@ -681,6 +750,7 @@ class Design:
             "feature_names": list(self.feature_names),
             "levels": [[expr, list(values)] for expr, values in self._levels.items()],
             "transforms": [[name, _pack(state, name)] for name, state in self._transforms.items()],
+            "typical": copy.deepcopy(self.typical),
         }
 
     @classmethod
@@ -722,7 +792,8 @@ class Design:
             version == _VERSION and not isinstance(version, bool),
             f"its version is {version!r}, and this csoftmax reads {_VERSION}",
         )
-        wanted = {"format", "version", "formula", "terms", "columns", "feature_names", "levels", "transforms"}
+        wanted = {"format", "version", "formula", "terms", "columns", "feature_names", "levels", "transforms",
+                  "typical"}
         _want(saved.keys() <= wanted, f"unknown keys {_names(sorted(map(str, saved.keys() - wanted)))}")
         _want(saved.keys() >= wanted, f"the keys {_names(sorted(wanted - saved.keys()))} are absent")
         formula, columns, names = saved["formula"], saved["columns"], saved["feature_names"]
@@ -765,7 +836,15 @@ class Design:
         for name, state in saved["transforms"]:
             transforms[name] = _unpack(state, name)
             _want(isinstance(transforms[name], dict), f"the state of {name!r} is not a dict")
-        return cls(formula, terms, columns, feature_names=names, levels=levels, transforms=transforms)
+        typical = saved["typical"]
+        _want(isinstance(typical, dict) and typical.keys() == columns.keys(), "typical is no dict of its columns")
+        for name, values in typical.items():
+            _want(isinstance(values, dict) and set(values) in ({"value", "low", "high"}, {"value", "levels"}),
+                  f"the typical values of {name!r} are neither value, low and high nor value and levels")
+            plain = [*values["levels"], values["value"]] if "levels" in values else [*values.values()]
+            _want(all(isinstance(v, (bool, int, float, str) if "levels" in values else (int, float)) for v in plain),
+                  f"the typical values of {name!r} are not plain values")
+        return cls(formula, terms, columns, feature_names=names, levels=levels, transforms=transforms, typical=typical)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -905,6 +984,8 @@ def prepare(
     design = Design(formula, terms, columns)
     matrix, design.feature_names, design._levels, design._transforms = design._build(kept[right_columns], rows)
     weight = None if weight is None else weight[complete]
+    if weight is None or (weight.sum() > 0 and weight.min() >= 0 and np.isfinite(weight).all()):  # otherwise fit raises
+        design.typical = design.typical_values(kept, weight)
     return Prepared(
         design=design,
         frame=kept[right_columns],

@@ -29,7 +29,8 @@ def information_covariance(coordinates: MetricCoordinates, u: Array) -> Array:
     -------
     ndarray of shape (n_classes, p, n_classes, p)
         The covariance of rows that sum to 0, hence singular; nan in the rows and columns of features that the data do
-        not determine, and everywhere if the information is singular.
+        not determine, or whose variance float64 cannot hold (units of 1e+-154 and beyond), and everywhere if the
+        information is singular.
 
     Notes
     -----
@@ -54,8 +55,13 @@ def covariance_of_rows(coordinates: MetricCoordinates, covariance: Array | None)
     shape = 2 * coordinates.objective.samples.params_shape
     if covariance is None or not covariance.size:
         return np.full(shape, np.nan)
-    rows = coordinates.covariance(covariance)
-    unknown = ~coordinates.estimable
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        rows = coordinates.covariance(covariance)
+        n_classes, p = rows.shape[:2]
+        variances = np.diagonal(rows.reshape(n_classes * p, n_classes * p)).reshape(n_classes, p)
+        # one that underflows would be a standard error of 0, and below tiny digits are lost; nan is not held either
+        held = (variances >= np.finfo(np.float64).tiny) & (variances < np.inf)
+        unknown = ~(coordinates.estimable & held.all(axis=0))
     rows[:, unknown] = np.nan
     rows[:, :, :, unknown] = np.nan
     return rows
@@ -89,6 +95,12 @@ def effective_df(covariance: Array, l2: float | Array, n_coordinates: int, fit_i
     d = covariance.shape[1] - fit_intercept
     variances = np.array([np.diagonal(covariance[k, :d, k, :d]) for k in range(len(covariance))])
     return n_coordinates - float(np.sum(l2 * variances))
+
+
+def parameter_names(feature_names: list[str], fit_intercept: bool) -> list[str]:
+    """Return the names of a row of params: "Intercept" last, "(Intercept)" where a feature has that name."""
+    constant = "(Intercept)" if "Intercept" in feature_names else "Intercept"
+    return [*feature_names, constant] if fit_intercept else list(feature_names)
 
 
 def two_sided_pvalues(z: NDArray[np.float64]) -> Array:

@@ -9,14 +9,14 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 from scipy.stats import norm
 
-from csoftmax import estimates, inference, likelihood, margins, probabilities, sandwich
+from csoftmax import estimates, inference, likelihood, margins, probabilities, sandwich, tables
 from csoftmax._files import written_whole
 from csoftmax._threads import check_n_threads
 from csoftmax.covariates import ArrayRows, Covariates, FrameRows
@@ -28,6 +28,10 @@ from csoftmax.metric import MetricCoordinates
 from csoftmax.probabilities import PredictionTable, ProbabilityIntervals
 from csoftmax.samples import Array, DenseSamples
 from csoftmax.summary import Summary, SummaryBlock
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 FORMAT = "csoftmax.SoftmaxResult"
 VERSION = 1
@@ -143,6 +147,7 @@ class SoftmaxResult:
         self._robust_covariance = robust_covariance
         self._robust_df = robust_df
         self._complete: NDArray[np.bool_] | None = None  # the rows of a data frame that none was missing from
+        self._lacks_covariance = False
 
     # ------------------------------------------------------------------------------------------------- estimates
 
@@ -805,45 +810,22 @@ class SoftmaxResult:
 
     # ----------------------------------------------------------------------------------------------------- summary
 
-    def summary(self, *, level: float = 0.95) -> Summary:
-        """Return a table: text by `print`, HTML in a notebook; one block a class against the reference."""
+    def _with_known_covariance(self) -> SoftmaxResult:
+        """This result; one that was saved without its covariance, as a copy with a covariance of nan."""
         stored = self._robust_covariance if self.cov_type in sandwich.ROBUST else self._symmetric_covariance
-        if stored is None and self._coordinates is None and not self._separated and self.cov_type != "none":
-            # this result goes on to say that it has no standard errors
-            shown = self._changed(_symmetric_covariance=self._no_covariance(), _robust_df=np.nan,
-                                  _robust_covariance=self._no_covariance())
-            summary = shown.summary(level=level)
-            summary.notes.insert(0, f"Saved without standard errors: more than {_COVARIANCE_LIMIT} coefficients.")
-            return summary
-        notes = []
-        names = [*self.feature_names, *(["Intercept"] if self.fit_intercept else [])]
-        values = np.stack([self.params, self.bse, self.zvalues, self.pvalues, *np.moveaxis(
-            self.conf_int(level=level), -1, 0)], axis=-1)
-        reference = self._reference_index
-        blocks = [SummaryBlock(f"{self.response_name}={label}", names, values[k])
-                  for k, label in enumerate(self.classes.tolist()) if k != reference]
-        against = "symmetric (rows sum to 0)" if reference is None else str(self.classes.tolist()[reference])
-        if reference is None and (np.any(self.l1) or np.ndim(self.l2) == 2):
-            against = "none (all rows)"
-        proved = "Certified maximum" if self.bias_reduction is None else "Certified solution"
-        left = [("Dep. variable", self.response_name), ("Reference", against),
-                ("No. observations", f"{self.nobs:.10g}"), ("Df residuals", f"{self.df_resid:.10g}"),
-                ("Df model", f"{self.n_params - (len(self.classes) - 1) * self.fit_intercept}"),
-                ("Iterations", str(self.n_iter)), (proved, "yes" if self.success else "NO")]
-        right = [("Log-likelihood", f"{self.log_likelihood:.3f}"), ("Null log-lik.", f"{self.null_log_likelihood:.3f}"),
-                 ("Pseudo R-squ.", f"{self.pseudo_r2:.5f}"), ("AIC", f"{self.aic:.3f}"), ("BIC", f"{self.bic:.3f}"),
-                 ("Covariance", self.cov_type if self.n_groups is None else f"{self.cov_type} ({self.n_groups})")]
-        if self.weight_type != "frequency":
-            left.append(("Weights", self.weight_type))
-        for name, penalty in (("l1 penalty", self.l1), ("l2 penalty", self.l2)):
-            if np.any(penalty):
-                right.append((name, _describe_penalty(penalty)))
-        if self.bias_reduction is not None:
-            right.append(("Bias reduction", self.bias_reduction.capitalize()))
-        if self.n_missing:
-            right.append(("Rows dropped", f"{self.n_missing} (missing)"))
+        if stored is not None or self._coordinates is not None or self._separated or self.cov_type == "none":
+            return self
+        # this result goes on to say that it has no standard errors
+        return self._changed(_symmetric_covariance=self._no_covariance(), _robust_df=np.nan,
+                             _robust_covariance=self._no_covariance(), _lacks_covariance=True)
+
+    def _notes(self) -> list[str]:
+        """What the standard errors are, or why there are none."""
         if self._separated:
-            blocks = []  # whatever they are where the method stopped: they grow without bound
+            return []
+        if self._lacks_covariance:
+            return [f"Saved without standard errors: more than {_COVARIANCE_LIMIT} coefficients."]
+        notes = []
         if self.cov_type == "none":
             sparse = self._symmetric_params[:, :len(self.feature_names)]
             notes.append(f"With l1 > 0 there are no standard errors. {np.count_nonzero(sparse)} of {sparse.size} "
@@ -856,13 +838,218 @@ class SoftmaxResult:
         elif abs(self.effective_df - self.n_params) > 1e-9:
             notes.append(f"AIC and BIC count {self.effective_df:.4g} effective degrees of freedom: the trace of the "
                          f"information times the covariance.")
+        names = inference.parameter_names(self.feature_names, self.fit_intercept)
         unknown = [name for name, known in zip(names, self._estimable, strict=True) if not known]
         if unknown:
             notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: "
                          f"{', '.join(unknown)}.")
-        return Summary("Softmax regression (multinomial logit)", (left, right), blocks, level, notes,
+        if self.cov_type != "none":
+            without = [name for name, errors in zip(names, self.bse.T, strict=True)
+                       if np.isnan(errors).all() and name not in unknown]
+            if without and len(without) == sum(self._estimable):
+                notes.append("No standard errors: the information is singular at the estimate.")
+            elif without:
+                notes.append(f"No standard errors of {', '.join(without)}: float64 cannot hold their variances in "
+                             f"these units of X.")
+        return notes
+
+    def summary(self, *, level: float = 0.95) -> Summary:
+        """Return a table: text by `print`, HTML in a notebook, LaTeX by `to_latex()`; a block for each class.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit([[0.0], [1.0], [2.0], [3.0]], ["a", "b", "a", "b"], reference="a")
+        >>> print("\\n".join(str(result.summary(level=0.9)).splitlines()[-5:]))
+        y=b                     coef     std err           z       P>|z|       [0.05       0.95]
+        ----------------------------------------------------------------------------------------
+        x1                    0.9082      1.0852       0.837       0.403     -0.8768      2.6932
+        Intercept            -1.3623      1.9749      -0.690       0.490     -4.6107      1.8861
+        ========================================================================================
+        """
+        known = self._with_known_covariance()
+        names = inference.parameter_names(self.feature_names, self.fit_intercept)
+        values = np.stack([known.params, known.bse, known.zvalues, known.pvalues, *np.moveaxis(
+            known.conf_int(level=level), -1, 0)], axis=-1)
+        reference = self._reference_index
+        blocks = [SummaryBlock(f"{self.response_name}={label}", names, values[k])
+                  for k, label in enumerate(self.classes.tolist()) if k != reference]
+        against = "symmetric (rows sum to 0)" if reference is None else str(self.classes.tolist()[reference])
+        if reference is None and (np.any(self.l1) or np.ndim(self.l2) == 2):
+            against = "none (all rows)"
+        proved = "Certified maximum" if self.bias_reduction is None else "Certified solution"
+        left = [("Dep. variable", self.response_name), ("Reference", against),
+                ("No. observations", f"{self.nobs:.10g}"), ("Df residuals", f"{self.df_resid:.10g}"),
+                ("Df model", f"{self.n_params - (len(self.classes) - 1) * self.fit_intercept}"),
+                ("Iterations", str(self.n_iter)), (proved, "yes" if self.success else "NO")]
+        right = [("Log-likelihood", f"{self.log_likelihood:.3f}"), ("Null log-lik.", f"{self.null_log_likelihood:.3f}"),
+                 ("Pseudo R-squ.", f"{self.pseudo_r2:.5f}"), ("AIC", f"{known.aic:.3f}"), ("BIC", f"{known.bic:.3f}"),
+                 ("Covariance", self.cov_type if self.n_groups is None else f"{self.cov_type} ({self.n_groups})")]
+        if self.weight_type != "frequency":
+            left.append(("Weights", self.weight_type))
+        for name, penalty in (("l1 penalty", self.l1), ("l2 penalty", self.l2)):
+            if np.any(penalty):
+                right.append((name, describe_penalty(penalty)))
+        if self.bias_reduction is not None:
+            right.append(("Bias reduction", self.bias_reduction.capitalize()))
+        if self.n_missing:
+            right.append(("Rows dropped", f"{self.n_missing} (missing)"))
+        if self._separated:
+            blocks = []  # whatever they are where the method stopped: they grow without bound
+        return Summary("Softmax regression (multinomial logit)", (left, right), blocks, level, known._notes(),
                        "" if self.success else f"NOT A MAXIMUM: {self.message}",
                        estimates_only=self.cov_type == "none")
+
+    def to_frame(self, *, level: float = 0.95) -> pd.DataFrame:
+        """Return the estimates as a tidy pandas data frame.
+
+        Parameters
+        ----------
+        level : float
+            Of the Wald intervals.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each class but the reference and each feature, the intercept last ("(Intercept)" where a feature
+            has the name Intercept), with the columns class, feature, coef, std_error, z, pvalue, lower and upper. Its
+            `attrs` hold response_name, reference and level.
+
+        Raises
+        ------
+        ImportError
+            Without pandas: pip install "csoftmax[formula]".
+        ValueError
+            If `level` is not between 0 and 1, or the result was saved without its covariance.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit([[0.0], [1.0], [2.0], [3.0]], ["a", "b", "a", "b"], reference="a")
+        >>> result.to_frame()[["class", "feature", "coef", "std_error"]].round(4).values.tolist()
+        [['b', 'x1', 0.9082, 1.0852], ['b', 'Intercept', -1.3623, 1.9749]]
+        """
+        pd = tables.import_pandas()
+        names = inference.parameter_names(self.feature_names, self.fit_intercept)
+        shown = [k for k in range(len(self.classes)) if k != self._reference_index]
+        low, high = np.moveaxis(self.conf_int(level=level), -1, 0)
+        arrays = {"coef": self.params, "std_error": self.bse, "z": self.zvalues, "pvalue": self.pvalues, "lower": low,
+                  "upper": high}
+        frame = pd.DataFrame({"class": np.repeat(self.classes[shown], len(names)), "feature": names * len(shown),
+                              **{name: array[shown].ravel() for name, array in arrays.items()}})
+        frame.attrs.update(response_name=self.response_name, reference=self.reference, level=level)
+        return frame
+
+    # ---------------------------------------------------------------------------------------------------- pictures
+
+    def plot_coefficients(self, features: Sequence[str] | None = None, *, intercept: bool = False, level: float = 0.95,
+                          axes: Any = None) -> NDArray[Any]:
+        """Draw estimates and Wald intervals: a panel for each feature, in its own units, and a row for each class.
+
+        Parameters
+        ----------
+        features : sequence of str, optional
+            By default all.
+        intercept : bool
+            A last panel for the intercept.
+        level : float
+            Of the intervals. Where there is no standard error the point stands alone.
+        axes : matplotlib axes, or a sequence of them, one for each panel, optional
+            By default those of a new figure.
+
+        Returns
+        -------
+        ndarray of matplotlib axes, of shape (n_panels,)
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib: pip install "csoftmax[plot]".
+        ValueError
+            If a feature is unknown, there are not as many axes as panels, `level` is not between 0 and 1, or the
+            samples are separated: the coefficients grow without bound.
+        """
+        from csoftmax.plotting import plot_coefficients
+        return plot_coefficients(self, features, intercept, level, axes)
+
+    def plot_probabilities(self, feature: str, *, values: ArrayLike | None = None, at: Mapping[str, Any] | None = None,
+                           X: Any = None, classes: Sequence[Any] | None = None, level: float = 0.95,
+                           ax: Any = None) -> Axes:
+        """Draw the predicted probability of each class against one feature, the others held still.
+
+        Parameters
+        ----------
+        feature : str
+            A feature, or of a model fitted by formula a column of the data. Numbers give lines with bands; categories,
+            and bools, points with intervals.
+        values : array-like, optional
+            Of the feature; by default 101 numbers over its range, or its levels.
+        at : mapping of str to value, optional
+            Where others are held; by default at their mean, categories at their most frequent level. In a model fitted
+            on an array each column has its mean, a column of 0 and 1 too.
+        X : array-like of shape (n_samples, n_features), or a data frame, optional
+            What means and ranges are taken from; by default the data of the fit (a model fitted by formula knows them
+            without its data). Its rows have weight 1.
+        classes : sequence of labels, optional
+            Those to draw; by default all.
+        level : float
+            Of the intervals, which are on the logit scale by the delta method. There are none where the model has no
+            standard errors.
+        ax : matplotlib axes, optional
+            By default that of a new figure.
+
+        Returns
+        -------
+        matplotlib axes
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib: pip install "csoftmax[plot]".
+        ValueError
+            If a name is unknown, `level` is not between 0 and 1, or the result has no data and X is None.
+        """
+        from csoftmax.plotting import plot_probabilities
+        return plot_probabilities(self, feature, values, at or {}, X, classes, level, ax)
+
+    def plot_convergence(self, axes: Any = None) -> NDArray[Any]:
+        """Draw the gradient's norm and the (penalised) log-likelihood still to gain, against the iteration.
+
+        Parameters
+        ----------
+        axes : sequence of 2 matplotlib axes, optional
+            By default those of a new figure.
+
+        Returns
+        -------
+        ndarray of matplotlib axes, of shape (2,)
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib: pip install "csoftmax[plot]".
+        ValueError
+            If there are not 2 axes, or the result was read from JSON, which does not keep its history.
+        """
+        from csoftmax.plotting import plot_convergence
+        return plot_convergence(self, axes)
+
+    def _typical_values(self, X: Any) -> dict[str, dict[str, Any]]:
+        """For each column of X (by formula: of the data) its "value", and "low" and "high", or "levels"."""
+        if self.design is not None:
+            return self.design.typical if X is None else self.design.typical_values(X)
+        if X is not None:
+            samples = DenseSamples(np.asarray(self._matrix(X), dtype=np.float64), len(self.classes))
+        elif self._coordinates is not None:
+            samples = self._coordinates.objective.samples
+        else:
+            raise ValueError("X is None, and this result was saved without its data, or has l1 > 0 and keeps none; X, "
+                             "from which means and ranges are taken, is wanted")
+        totals = samples.column_totals()
+        total, low, high = totals
+        values = np.stack([np.clip(total / samples.total_mass(), low, high), low, high], axis=1).tolist()
+        return {name: dict(zip(("value", "low", "high"), row, strict=True))
+                for name, row in zip(self.feature_names, values, strict=True)}
 
     def __repr__(self) -> str:
         state = "maximum certified" if self.success else "NOT a certified maximum"
@@ -950,6 +1137,14 @@ def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
     params = np.array(document["params"], dtype=np.float64).reshape(len(classes), -1)
     if params.shape != (len(classes), len(names) + document["fit_intercept"]):
         raise ValueError(f"params has shape {params.shape} for {len(classes)} classes and {len(names)} features")
+    if len(classes) < 2 or len(set(classes)) < len(classes) or not _are(classes, (str, int, float, bool)):
+        raise ValueError(f"classes are {classes}; at least two different strings, numbers or bools are wanted")
+    if not _are(names, str):
+        raise ValueError(f"feature_names are {names}; strings are wanted")
+    if len(document["estimable"]) != params.shape[1] or not _are(document["estimable"], bool):
+        raise ValueError(f"estimable is {document['estimable']}; {params.shape[1]} bools are wanted")
+    if document["bias_reduction"] not in (None, "firth"):
+        raise ValueError(f"bias_reduction is {document['bias_reduction']!r}; null or 'firth' is wanted")
     if document["reference"] is not None and document["reference"] not in classes:
         raise ValueError(f"reference is {document['reference']!r}, none of the classes")
     covariances: dict[str, Any] = {key: _read_covariance(key, document[key], params)
@@ -964,8 +1159,11 @@ def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
         if penalty.shape not in ((), params[0, :len(names)].shape, params[:, :len(names)].shape):
             raise ValueError(f"{key} has shape {penalty.shape} for {len(classes)} classes and {len(names)} features")
         penalties[key] = penalty if penalty.ndim else float(penalty)
+    robust_df = document["robust_df"]
+    if robust_df is None and document["robust_covariance"] is not None:
+        robust_df = np.nan  # which JSON does not have
     result = SoftmaxResult(
-        params=params, **covariances, robust_df=np.nan if document["robust_df"] is None else document["robust_df"],
+        params=params, **covariances, robust_df=robust_df,
         classes=_label_array(classes),
         certificate=Certificate(**certificate), **penalties,
         **{key: document[key] for key in (
@@ -1011,7 +1209,11 @@ def _whole_totals(totals: Any, n: int) -> NDArray[np.int64]:
     return whole
 
 
-def _describe_penalty(penalty: float | Array) -> str:
+def _are(values: list[Any], kinds: Any) -> bool:
+    return all(isinstance(value, kinds) for value in values)
+
+
+def describe_penalty(penalty: float | Array) -> str:
     low, high = float(np.min(penalty)), float(np.max(penalty))
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 

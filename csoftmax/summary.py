@@ -1,6 +1,6 @@
-"""A fitted model as a table to read: text in the shape of statsmodels' MNLogit summary, and HTML for a notebook.
+"""A fitted model as a table to read: text in the shape of statsmodels' MNLogit summary, HTML for a notebook, LaTeX.
 
-`result` stands on it. It stands on nothing: it is given names and numbers.
+`result` stands on it. It stands on `tables`: it is given names and numbers.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import itertools
 import textwrap
 from dataclasses import dataclass, field
-from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
+
+from csoftmax import tables
 
 Array = NDArray[np.float64]
 
@@ -64,12 +65,17 @@ class Summary:
             return [self.estimate_label]
         return [self.estimate_label, "std err", "z", "P>|z|", f"[{tail:.4g}", f"{1.0 - tail:.4g}]"]
 
+    def _rows(self, block: SummaryBlock) -> list[tuple[str, list[str]]]:
+        return [(name, format_row(row)[:len(self._columns())])
+                for name, row in zip(block.names, block.values, strict=True)]
+
     def __str__(self) -> str:
         left, right = self.facts
         label = [max((len(name) for name, _ in side), default=0) for side in (left, right)]
         value = [max((len(text) for _, text in side), default=0) for side in (left, right)]
         name_width = max([12] + [len(name) for block in self.blocks for name in [*block.names, block.title]])
-        width = max(_MIN_WIDTH, name_width + 6 * 11, sum(label) + sum(value) + 8, len(self.title))
+        longest = max([10] + [len(text) for block in self.blocks for _, row in self._rows(block) for text in row])
+        width = max(_MIN_WIDTH, name_width + 6 * (longest + 1), sum(label) + sum(value) + 8, len(self.title))
         lines = [self.title.center(width).rstrip(), "=" * width]
         if self.warning:
             lines += [*textwrap.wrap(self.warning, width), "=" * width]
@@ -81,13 +87,13 @@ class Summary:
             lines.append(line)
         if left or right:
             lines.append("=" * width)
-        column, n_columns = (width - name_width) // 6, len(self._columns())
+        column = (width - name_width) // 6
         first = width - 6 * column
         for block in self.blocks:
             lines.append(f"{block.title:<{first}}" + "".join(f"{name:>{column}}" for name in self._columns()))
             lines.append("-" * width)
-            for name, row in zip(block.names, block.values, strict=True):
-                lines.append(f"{name:<{first}}" + "".join(f"{text:>{column}}" for text in format_row(row)[:n_columns]))
+            for name, row in self._rows(block):
+                lines.append(f"{name:<{first}}" + "".join(f"{text:>{column}}" for text in row))
             lines.append("=" * width if block is self.blocks[-1] else "-" * width)
         for note in self.notes:
             lines += textwrap.wrap(note, width)
@@ -96,40 +102,74 @@ class Summary:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        cell = tables.html_cell
+        facts = [tables.html_row(cell(f"{name}:" if name else "", align="left") + cell(text, style="padding-right:2em")
+                                 for name, text in cells)
+                 for cells in itertools.zip_longest(*self.facts, fillvalue=("", ""))]
         rows = []
-        for cells in itertools.zip_longest(*self.facts, fillvalue=("", "")):
-            rows.append("<tr>" + "".join(_cell("th", f"{name}:" if name else "", "left") + _cell("td", text)
-                                         for name, text in cells) + "</tr>")
-        parts = [f'<table class="csoftmax-summary"><caption><b>{escape(self.title)}</b></caption>',
-                 "<tbody>", *rows, "</tbody></table>"]
-        if self.warning:
-            parts.insert(0, f"<p><b>{escape(self.warning)}</b></p>")
-        head = "".join(_cell("th", name) for name in self._columns())
-        parts.append('<table class="csoftmax-coefficients" style="border-collapse:collapse">')
         for block in self.blocks:
-            parts.append(f'<thead><tr style="border-bottom:1px solid">{_cell("th", block.title, "left")}{head}</tr>'
-                         f"</thead><tbody>")
-            for name, row in zip(block.names, block.values, strict=True):
-                numbers = "".join(_cell("td", text) for text in format_row(row)[:len(self._columns())])
-                parts.append(f'<tr>{_cell("th", name, "left")}{numbers}</tr>')
-            parts.append("</tbody>")
-        parts.append("</table>")
-        parts.extend(f"<p>{escape(note)}</p>" for note in self.notes)
-        return "\n".join(parts)
+            # the rule below the head, not above the first row: a notebook's own style draws none there
+            head = "border-top:2px solid;border-bottom:1px solid"
+            rows.append(tables.html_row([cell(block.title, tag="th", align="left", style=head),
+                                         *(cell(name, tag="th", style=head) for name in self._columns())]))
+            rows += [tables.html_row([cell(name, align="left"), *map(cell, row)]) for name, row in self._rows(block)]
+        parts = ['<div class="csoftmax">']
+        if self.warning:
+            parts.append(f'<div style="font-weight:bold">{tables.html_notes([self.warning])[0]}</div>')
+        parts += tables.html_table("csoftmax-summary", facts, caption=self.title, ruled=False)
+        if rows:
+            parts += tables.html_table("csoftmax-coefficients", rows)
+        return "\n".join([*parts, *tables.html_notes(self.notes), "</div>"])
 
+    def to_latex(self, *, caption: str | None = None, label: str | None = None) -> str:
+        r"""Return a LaTeX table with booktabs' rules; its document needs `\usepackage{booktabs}`.
 
-def _cell(tag: str, text: str, align: str = "right") -> str:
-    return f'<{tag} style="text-align:{align};padding:2px 10px">{escape(text)}</{tag}>'
+        Parameters
+        ----------
+        caption : str, optional
+            LaTeX, printed as it is; by default the summary's title.
+        label : str, optional
+            For `\ref`.
+
+        Returns
+        -------
+        str
+            A `table` environment. Names are escaped; letters outside Latin scripts need an engine and a font that have
+            them (LuaLaTeX, XeLaTeX).
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit([[0.0], [1.0], [2.0], [3.0]], ["a", "b", "a", "b"], reference="a")
+        >>> print("\n".join(result.summary().to_latex().splitlines()[-7:]))
+        y=b & coef & std err & z & P\textgreater{}\textbar{}z\textbar{} & {[}0.025 & 0.975] \\
+        \midrule
+        x1 & 0.9082 & 1.0852 & 0.837 & 0.403 & $-1.2188$ & 3.0351 \\
+        Intercept & $-1.3623$ & 1.9749 & $-0.690$ & 0.490 & $-5.2330$ & 2.5084 \\
+        \bottomrule
+        \end{tabular}
+        \end{table}
+        """
+        facts = [" & ".join(part for name, text in cells
+                            for part in (tables.latex_text(f"{name}:" if name else ""), tables.latex_value(text)))
+                 for cells in itertools.zip_longest(*self.facts, fillvalue=("", ""))]
+        head = " & ".join(map(tables.latex_text, self._columns()))
+        rows: list[str] = []
+        for block in self.blocks:
+            rows += [r"\midrule"] if rows else []
+            rows += [f"{tables.latex_text(block.title)} & {head}", r"\midrule"]
+            rows += [" & ".join([tables.latex_text(name), *map(tables.latex_value, row)])
+                     for name, row in self._rows(block)]
+        parts = [tables.latex_tabular("lrlr", facts)]
+        if rows:
+            parts.append(tables.latex_tabular("l" + "r" * len(self._columns()), rows))
+        notes = [tables.latex_text(note) for note in [self.warning, *self.notes] if note]
+        return tables.latex_table(tables.latex_text(self.title) if caption is None else caption, label, parts, notes)
 
 
 def format_row(row: Array) -> list[str]:
     """Return the six columns as text: four significant digits at least, three decimals for z and the p-value."""
     coefficient, error, z, p, low, high = row
-    return [_number(coefficient), _number(error), f"{z:.3f}", f"{p:.3f}", _number(low), _number(high)]
-
-
-def _number(x: float) -> str:
-    # four decimals from 1 on, four significant digits below: a coefficient of a large unit is not a row of zeros
-    if x != x or x == 0 or 1 <= abs(x) < 1e5:
-        return f"{x:.4f}"
-    return f"{x:#.4g}" if 1e-4 <= abs(x) < 1 else f"{x:.3e}"
+    number = tables.format_number
+    return [number(coefficient), number(error), f"{z:.3f}" if abs(z) < 1e5 else number(z), f"{p:.3f}", number(low),
+            number(high)]

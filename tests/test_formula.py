@@ -132,6 +132,27 @@ def test_a_bool_column_with_a_gap_is_still_one_column_of_bools():
     assert made_by("y ~ flag", data).matrix({"flag": [True, False]}).tolist() == [[1.0], [0.0]]
 
 
+def test_a_column_called_intercept_is_a_feature_beside_the_constant():
+    data = small.rename(columns={"x": "Intercept"})
+    prepared = prepare("y ~ Intercept + flag", data)
+    assert prepared.design.fit_intercept
+    assert prepared.X.columns.tolist() == ["Intercept", "flag"]
+    assert prepared.X["Intercept"].tolist() == small["x"].tolist()
+    assert through_json(prepared.design).matrix(data)[:, 0].tolist() == small["x"].tolist()
+    assert made_by("y ~ 0 + Intercept", data).feature_names == ["Intercept"]
+    assert made_by("y ~ Intercept:flag + Intercept", data).feature_names == ["Intercept", "Intercept:flag"]
+
+
+def test_two_terms_that_give_one_name_are_refused_instead_of_losing_one():
+    with pytest.raises(ValueError, match=r"two terms of formula .* give a column named 'x:flag'; rename the column"):
+        prepare("y ~ `x:flag` + x:flag", small.assign(**{"x:flag": 1.0}))
+
+
+def test_a_term_that_is_text_is_named():
+    with pytest.raises(ValueError, match=r"the term .* is not numeric|cannot be evaluated"):
+        prepare("y ~ x + where(x > 2, 'a', 'b')", small)
+
+
 # -- labels -----------------------------------------------------------------------------------------------------------
 def test_labels_are_never_dummy_coded():
     prepared = prepare("y ~ x", small)
@@ -367,6 +388,35 @@ def test_matrix_leaves_the_design_and_the_data_as_they_were():
     pd.testing.assert_frame_equal(data, small)
 
 
+# -- typical values ---------------------------------------------------------------------------------------------------
+def test_numbers_have_a_mean_and_a_range_and_categories_their_most_frequent_level():
+    data = small.assign(g=["w", "u", "w", "v", "u", "w"])
+    typical = made_by("y ~ x + g + flag + C(n)", data).typical
+    assert typical["x"] == {"value": pytest.approx(22 / 6, rel=1e-15), "low": 1.0, "high": 7.0}
+    assert typical["g"] == {"value": "w", "levels": ["u", "v", "w"]}
+    assert typical["flag"] == {"value": False, "levels": [False, True]}  # as many of both: the first
+    assert typical["n"] == {"value": 1, "levels": [1, 2, 3]}  # a mean is no level
+    assert made_by("y ~ n", data).typical["n"]["value"] == pytest.approx(10 / 6, rel=1e-15)
+
+
+def test_weights_count_in_typical_values_and_rows_of_weight_0_are_absent():
+    weight = [0, 1, 0, 2, 1, 0]
+    rows = small.loc[np.repeat(small.index, weight)]
+    ours, theirs = (made_by("y ~ x + g", small, sample_weight=weight).typical, made_by("y ~ x + g", rows).typical)
+    assert ours["g"] == theirs["g"] == {"value": "v", "levels": ["u", "v"]}
+    assert ours["x"] == {name: pytest.approx(value, rel=1e-15) for name, value in theirs["x"].items()}
+
+
+def test_the_order_of_a_categorical_is_that_of_its_levels():
+    data = small.assign(g=pd.Categorical(small["g"], categories=["w", "mars", "v", "u"]))
+    assert made_by("y ~ g", data).typical["g"] == {"value": "w", "levels": ["w", "v", "u"]}
+
+
+def test_more_than_100_levels_are_not_kept():
+    data = pd.DataFrame({"y": [0, 1] * 101, "g": [f"{i:03d}" for i in range(202)]})
+    assert made_by("y ~ hashed(g, 4)", data).typical["g"] == {"value": "000", "levels": []}
+
+
 # -- saving -----------------------------------------------------------------------------------------------------------
 def saved(formula="y ~ x + g"):
     return json.loads(json.dumps(made_by(formula, small).to_dict()))
@@ -382,6 +432,9 @@ def test_from_dict_refuses_other_formats_versions_and_keys():
         ({"columns": {"x": "number", "g": ["category"]}}, r"columns is not a dict"),
         ({"feature_names": ["x", "x"]}, r"feature_names is not a list of different texts"),
         ({"terms": [[["eval", "x"]]]}, r"has the kind 'eval'"),
+        ({"typical": {}}, r"typical is no dict of its columns"),
+        ({"typical": {"x": {"value": 1}, "g": {}}}, r"the typical values of 'x' are neither"),
+        ({"typical": {"x": {"value": 1, "low": "print()", "high": 1}, "g": {}}}, r"of 'x' are not plain values"),
         ({"levels": [["g", [None]]]}, r"the levels of 'g' are not plain values"),
         ({"transforms": [["scale(x)", {"object": 1}]]}, r"state of the transform 'scale\(x\)' cannot be read"),
     ]:

@@ -148,6 +148,31 @@ def test_json_keeps_every_digit_and_no_data(tmp_path, data, result):
     assert [path.name for path in tmp_path.iterdir()] == ["model.json"]
 
 
+OF_THE_DATA = {"_coordinates", "_u", "optimize_result", "history"}
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"reference": "top"}, {"l2": 0.7}, {"l2": [0.1, 0.3]}, {"l1": 1 / 3}, {"l1": [[0.1, 0.0]] * 3, "l2": 1e-3},
+    {"bias_reduction": "firth"}, {"fit_intercept": False}, {"sample_weight": np.arange(150) / 7}])
+def test_every_attribute_of_a_result_survives_json_to_the_last_digit(tmp_path, data, options):
+    result = cs.fit(*data, **options)
+    result.bse  # noqa: B018
+    result.to_json(tmp_path / "m.json")
+    read = cs.from_json(tmp_path / "m.json")
+    assert vars(read).keys() == vars(result).keys()
+    for name in vars(result).keys() - OF_THE_DATA:
+        ours, theirs = getattr(result, name), getattr(read, name)
+        if isinstance(ours, np.ndarray):
+            assert ours.dtype == theirs.dtype, name
+            np.testing.assert_array_equal(theirs, ours, err_msg=name)
+        elif name == "certificate":
+            assert repr(theirs) == repr(ours)  # nan where a bound is not proved
+        else:
+            assert (type(theirs), theirs) == (type(ours), ours), name
+    assert str(read.summary()) == str(result.summary())
+    assert read.to_json() == result.to_json()
+
+
 def test_json_keeps_the_kind_of_labels(tmp_path, data):
     X, y = data
     codes = np.searchsorted(["low", "mid", "top"], y)
@@ -170,6 +195,20 @@ def test_json_keeps_the_kind_of_labels(tmp_path, data):
     (lambda d: d.update(reference="nobody"), "is not a valid csoftmax model"),
     (lambda d: d.update(classes="abcd"), "is not a valid csoftmax model"),
     (lambda d: d.update(covariance=[[1.0]]), "is not a valid csoftmax model"),
+    (lambda d: d.update(version=True), "has version True of the model format"),
+    (lambda d: d.update(version=1.0), "has version 1.0 of the model format"),
+    (lambda d: d.update(fit_intercept="yes"), "is not a valid csoftmax model: fit_intercept is 'yes'"),
+    (lambda d: d.update(success=1), "is not a valid csoftmax model: success is 1"),
+    (lambda d: d.update(n_iter=True), "is not a valid csoftmax model: n_iter is True"),
+    (lambda d: d.update(log_likelihood="-1"), "is not a valid csoftmax model: log_likelihood is '-1'"),
+    (lambda d: d.update(message=None), "is not a valid csoftmax model: message is None"),
+    (lambda d: d.update(bias_reduction="other"), "null or 'firth' is wanted"),
+    (lambda d: d.update(feature_names=["a", 2]), "strings are wanted"),
+    (lambda d: d.update(classes=["low", "low", "top"]), "at least two different strings, numbers or bools"),
+    (lambda d: d.update(estimable=[True]), "3 bools are wanted"),
+    (lambda d: d.update(l2=[1.0, 2.0, 3.0]), "l2 has shape"),
+    (lambda d: d["certificate"].update(proof="x"), "is not a valid csoftmax model"),
+    (lambda d: d.update(design={"format": "other"}), "is not a valid csoftmax model: not a design"),
 ])
 def test_a_document_it_does_not_know_is_refused(tmp_path, result, change, message):
     document = json.loads(result.to_json())

@@ -19,7 +19,7 @@ SOURCES = {path.stem: path for path in sorted(PACKAGE.glob("*.py"))}
 
 # from the ground up; a module imports only from lines above its own. A new module gets its place here first.
 LAYERS = (
-    ("datasets", "_files", "_cpu", "_cyutility", "_kernels_baseline", "_kernels_v3", "_kernels_v4"),
+    ("datasets", "_files", "tables", "_cpu", "_cyutility", "_kernels_baseline", "_kernels_v3", "_kernels_v4"),
     ("_dispatch", "_threads"),
     ("samples", "cython_softmax"),
     ("encoding",),
@@ -29,13 +29,13 @@ LAYERS = (
     ("certificate", "separation", "leverage"),
     ("maximize",),
     ("lasso", "bias_reduction"),
-    ("inference", "diagnostics", "summary"),
+    ("inference", "diagnostics", "summary", "plotting"),
     ("sandwich", "estimates", "covariates"),
     ("margins", "probabilities"),
     ("result",),
     ("fitting",),
     ("formula",),
-    ("serialization", "plotting", "sklearn", "dask"),
+    ("serialization", "comparison", "sklearn", "dask"),
     ("path",),
     ("cli",),
     ("__init__", "__main__"),
