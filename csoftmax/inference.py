@@ -59,8 +59,9 @@ def covariance_of_rows(coordinates: MetricCoordinates, covariance: Array | None)
         rows = coordinates.covariance(covariance)
         n_classes, p = rows.shape[:2]
         variances = np.diagonal(rows.reshape(n_classes * p, n_classes * p)).reshape(n_classes, p)
-        # one that underflows would be a standard error of 0, and below tiny digits are lost; nan is not held either
-        held = (variances >= np.finfo(np.float64).tiny) & (variances < np.inf)
+        # One that underflows would be a standard error of 0, and below tiny digits are lost; nan is not held either.
+        # Where l2 differs by class a row may be 0 for sure: the one class of a feature that is penalised.
+        held = ((variances >= np.finfo(np.float64).tiny) | coordinates.penalized_by_class) & (variances < np.inf)
         unknown = ~(coordinates.estimable & held.all(axis=0))
     rows[:, unknown] = np.nan
     rows[:, :, :, unknown] = np.nan

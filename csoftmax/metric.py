@@ -70,6 +70,7 @@ class MetricCoordinates:
         self._l2_by_class = l2 if l2.ndim == 2 else None
         self._factorize(standardized.gram(), l2 if l2.ndim == 1 else l2.max(axis=0))
         self.n_coordinates = (self.n_classes - 1) * self._T.shape[1]
+        self.penalized_by_class = self._l2_by_class is not None
         self.penalized = bool(objective.l2.any())
 
     def _factorize(self, gram: Array, l2: Array) -> None:
