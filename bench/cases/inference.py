@@ -14,7 +14,7 @@ from csoftmax.inference import information_covariance
 TITLE = "covariances at the maximum, the fit not included"
 VALUES = "csoftmax's own fit / its covariance"
 AGREE = 1e-6  # relative, of standard errors
-PEER_TIMES, FIT_TIMES = 20, 1
+PEER_TIMES, FIT_TIMES = 5, 1
 SHAPES = ((944, 5, 7), (20_000, 10, 4), (1_000_000, 20, 5))
 QUICK_SHAPES = ((944, 5, 7),)
 CHECKS = (f"standard errors within {AGREE:g} of statsmodels'; on the largest table the information's, HC0 and cluster "
