@@ -342,6 +342,8 @@ class SoftmaxResult:
         codes = None
         if groups is not None:
             codes = as_groups(groups, self._coordinates.objective.samples.n_samples, self._complete)
+        if np.any(self.l2):
+            self._information_covariance()  # the degrees of freedom of AIC rest on it, also where the data are gone
         other = self._changed(cov_type=cov_type, n_groups=None)
         other._set_robust(cov_type, codes, bool(correction))
         return other
