@@ -430,6 +430,7 @@ class Design:
         levels: Mapping[str, Sequence[Any]] | None = None,
         transforms: Mapping[str, dict[str, Any]] | None = None,
         typical: Mapping[str, dict[str, Any]] | None = None,
+        term_sizes: Mapping[str, int] | None = None,
     ) -> None:
         self.formula = formula
         self.columns = dict(columns)
@@ -438,6 +439,13 @@ class Design:
         self._levels = {expr: list(values) for expr, values in (levels or {}).items()}
         self._transforms = copy.deepcopy(dict(transforms or {}))
         self.typical = copy.deepcopy(dict(typical or {}))
+        self._term_sizes = dict(term_sizes or {})
+
+    @property
+    def terms(self) -> dict[str, list[int]]:
+        """The places of each term's columns among `feature_names`; the intercept is not a term."""
+        places = iter(range(len(self.feature_names)))
+        return {term: [next(places) for _ in range(size)] for term, size in self._term_sizes.items()}
 
     @property
     def fit_intercept(self) -> bool:
@@ -450,7 +458,7 @@ class Design:
         return Design._restore, (
             (self.formula, self._terms, self.columns),
             {"feature_names": self.feature_names, "levels": self._levels, "transforms": self._transforms,
-             "typical": self.typical},
+             "typical": self.typical, "term_sizes": self._term_sizes},
         )
 
     @classmethod
@@ -465,8 +473,8 @@ class Design:
     # -- the matrix --------------------------------------------------------------------------------------------------
     def _build(
         self, frame: pd.DataFrame, rows: pd.Index
-    ) -> tuple[np.ndarray, list[str], dict[str, Any], dict[str, Any]]:
-        """(matrix, names, levels, transform states) from complete columns; `rows` are their labels in the messages."""
+    ) -> tuple[np.ndarray, list[str], dict[str, Any], dict[str, Any], dict[str, int]]:
+        """(matrix, names, levels, transform states, columns of each term) from complete columns; `rows` are their labels in the messages."""
         import pandas as pd
         from formulaic import ModelSpec, SimpleFormula
         from formulaic.errors import FormulaicError
@@ -539,7 +547,8 @@ class Design:
                 f"the term {names[j]!r} is {matrix[i, j]} in {int(bad[:, j].sum())} rows where its columns have "
                 f"values; the first is row {_names([rows[i]])}"
             )
-        return matrix, names, levels, dict(built.model_spec.transform_state)
+        sizes = {str(s.term): len(s.columns) for s in built.model_spec.structure if s.columns and str(s.term) != "1"}
+        return matrix, names, levels, dict(built.model_spec.transform_state), sizes
 
     def _complete(self, data: Any) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
         _import_formulaic()
@@ -618,7 +627,7 @@ class Design:
         kept = kept.reset_index(drop=True)
         for name, kind in self.columns.items():
             kept[name] = _plain(kept[name], name, kind)[0]
-        matrix, names, _, transforms = self._build(kept, rows)
+        matrix, names, _, transforms, _ = self._build(kept, rows)
         if names != self.feature_names or transforms.keys() != self._transforms.keys():
             raise ValueError(f"data gives the columns {names}; at fit they were {self.feature_names}")
         if complete.all():
@@ -751,6 +760,7 @@ class Design:
             "levels": [[expr, list(values)] for expr, values in self._levels.items()],
             "transforms": [[name, _pack(state, name)] for name, state in self._transforms.items()],
             "typical": copy.deepcopy(self.typical),
+            "term_sizes": [[term, size] for term, size in self._term_sizes.items()],
         }
 
     @classmethod
@@ -793,7 +803,7 @@ class Design:
             f"its version is {version!r}, and this csoftmax reads {_VERSION}",
         )
         wanted = {"format", "version", "formula", "terms", "columns", "feature_names", "levels", "transforms",
-                  "typical"}
+                  "typical", "term_sizes"}
         _want(saved.keys() <= wanted, f"unknown keys {_names(sorted(map(str, saved.keys() - wanted)))}")
         _want(saved.keys() >= wanted, f"the keys {_names(sorted(wanted - saved.keys()))} are absent")
         formula, columns, names = saved["formula"], saved["columns"], saved["feature_names"]
@@ -820,7 +830,7 @@ class Design:
         factors = {expr for term in terms for _, expr in term}
         levels: dict[str, list[Any]] = {}
         transforms: dict[str, dict[str, Any]] = {}
-        for key in ("levels", "transforms"):
+        for key in ("levels", "transforms", "term_sizes"):
             _want(
                 isinstance(saved[key], list)
                 and all(isinstance(p, list) and len(p) == 2 and isinstance(p[0], str) for p in saved[key]),
@@ -844,7 +854,14 @@ class Design:
             plain = [*values["levels"], values["value"]] if "levels" in values else [*values.values()]
             _want(all(isinstance(v, (bool, int, float, str) if "levels" in values else (int, float)) for v in plain),
                   f"the typical values of {name!r} are not plain values")
-        return cls(formula, terms, columns, feature_names=names, levels=levels, transforms=transforms, typical=typical)
+        sizes = dict(saved["term_sizes"])
+        _want(
+            all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes.values())
+            and sum(sizes.values()) == len(names),
+            f"term_sizes are {sizes}, for {len(names)} columns",
+        )
+        return cls(formula, terms, columns, feature_names=names, levels=levels, transforms=transforms, typical=typical,
+                   term_sizes=sizes)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -982,7 +999,9 @@ def prepare(
     y = _labels(labels, int(complete.sum()), formula)
 
     design = Design(formula, terms, columns)
-    matrix, design.feature_names, design._levels, design._transforms = design._build(kept[right_columns], rows)
+    matrix, design.feature_names, design._levels, design._transforms, design._term_sizes = design._build(
+        kept[right_columns], rows
+    )
     weight = None if weight is None else weight[complete]
     if weight is None or (weight.sum() > 0 and weight.min() >= 0 and np.isfinite(weight).all()):  # otherwise fit raises
         design.typical = design.typical_values(kept, weight)

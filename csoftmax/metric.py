@@ -276,6 +276,29 @@ class MetricCoordinates:
             raw[..., d] -= raw[..., :d] @ self._shift
         return raw
 
+    def by_coordinates(self, matrix: Array) -> Array:
+        """Return A of shape (n_rows, n_coordinates): A u = sum_ki matrix[:, k, i] params(u)[k, i], without a penalty.
+
+        The sums of `matrix`, of shape (n_rows, n_classes, p), over classes are 0.
+        """
+        moved = np.moveaxis(self.by_standardized(matrix) @ self._T, 1, 0)
+        pulled = _helmert_adjoint(moved.reshape(self.n_classes, -1))
+        return np.moveaxis(pulled.reshape(self.n_classes - 1, *moved.shape[1:]), 1, 0).reshape(len(matrix), -1)
+
+    def by_standardized(self, matrix: Array) -> Array:
+        """Return what applies to the standardised rows as `matrix`, of shape (..., p), does to those in X's units."""
+        d = len(self._scale)
+        changed = matrix.copy()
+        if matrix.shape[-1] > d:
+            changed[..., :d] -= matrix[..., d:] * self._shift
+        changed[..., :d] *= self._scale
+        return changed
+
+    @property
+    def unseen(self) -> Array:
+        """Directions of the standardised parameters that change no logit, of shape (p, n_directions)."""
+        return self._hidden
+
     @functools.cached_property
     def log_volume(self) -> float:
         """log |det du/dtheta| of the rows of all classes but one, in the units of X: any one.

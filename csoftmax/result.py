@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +18,37 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 from scipy.stats import norm
 
-from csoftmax import estimates, inference, likelihood, margins, probabilities, sandwich, tables
+from csoftmax import (
+    constraints,
+    estimates,
+    hypotheses,
+    inference,
+    likelihood,
+    margins,
+    probabilities,
+    sandwich,
+    tables,
+)
 from csoftmax._files import written_whole
 from csoftmax._threads import check_n_threads
+from csoftmax.constraints import Constraints
 from csoftmax.covariates import ArrayRows, Covariates, FrameRows
-from csoftmax.encoding import as_groups, as_offset, as_weights, encode_known
+from csoftmax.encoding import (
+    as_groups,
+    as_matrix,
+    as_offset,
+    as_weights,
+    check_finite,
+    encode_known,
+    outside_stacklevel,
+)
 from csoftmax.estimates import EstimateTable
+from csoftmax.hypotheses import Fitted, HypothesisTable, HypothesisTest
 from csoftmax.margins import Averages
-from csoftmax.maximize import Certificate, History
+from csoftmax.maximize import Certificate, ConvergenceWarning, History
 from csoftmax.metric import MetricCoordinates
 from csoftmax.probabilities import PredictionTable, ProbabilityIntervals
+from csoftmax.profile import Profile, ProfileError
 from csoftmax.samples import Array, DenseSamples
 from csoftmax.summary import Summary, SummaryBlock
 
@@ -247,18 +270,56 @@ class SoftmaxResult:
         """Two-sided p-values of the hypothesis that a parameter is 0, of the shape of `params`."""
         return inference.two_sided_pvalues(self.zvalues)
 
-    def conf_int(self, *, level: float = 0.95) -> Array:
-        """Return Wald intervals, of shape (n_classes, n_features + 1, 2).
+    def conf_int(self, *, level: float = 0.95, method: str = "wald",
+                 coefficients: str | Sequence[str] | None = None) -> Array:
+        """Return confidence intervals, of shape (n_classes, n_features + 1, 2).
+
+        Parameters
+        ----------
+        level : float
+        method : {"wald", "profile"}
+            "wald": the estimate plus and minus a normal quantile times its standard error, whatever the covariance.
+            "profile": the values c that a likelihood ratio test does not reject, {c : 2 (L - max L where the
+            coefficient is c) <= chi2_1(level)} (Venzon & Moolgavkar 1988, doi:10.2307/2347496), each end by a few
+            maximisations. It looks at the likelihood alone, not at a robust covariance, needs the data, and is for fits
+            without penalty and bias reduction. Of separated samples an end is infinite where the likelihood never falls
+            to the level, and finite otherwise.
+        coefficients : str or sequence of str, optional
+            Which: "x" in every equation, or "class: x"; several by commas or in a sequence; "Intercept". All others are
+            nan. None: all.
 
         Raises
         ------
         ValueError
-            If `level` is not between 0 and 1.
+            If `level` is not between 0 and 1, a name is unknown, or there is no profile likelihood (l1, l2,
+            bias reduction, probability weights) or no data.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If an end of a profile interval was not found: the interval is nan.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> penguins = cs.datasets.load_penguins()
+        >>> result = cs.fit_formula("species ~ flipper_length_mm + body_mass_g", penguins)
+        >>> result.conf_int()[2, 0].round(4).tolist()
+        [0.3827, 0.9428]
+        >>> result.conf_int(method="profile", coefficients="Gentoo: flipper_length_mm")[2, 0].round(4).tolist()
+        [0.4281, 1.0006]
         """
         if not 0.0 < level < 1.0:
             raise ValueError(f"level is {level!r}; a number between 0 and 1 is wanted")
+        if method not in ("wald", "profile"):
+            raise ValueError(f"method is {method!r}; 'wald' or 'profile' is wanted")
+        names = self._constraint_names()
+        chosen = np.ones(self.params.shape, dtype=bool) if coefficients is None \
+            else constraints.coefficients(coefficients, names)
+        if method == "profile":
+            return self._profile_intervals(level, chosen, names)
         half = norm.ppf(0.5 + level / 2.0) * self.bse
-        params = self.params
+        params = np.where(chosen, self.params, np.nan)
         return np.stack([params - half, params + half], axis=-1)
 
     # ------------------------------------------------------------------------------- another covariance or reference
@@ -372,6 +433,359 @@ class SoftmaxResult:
         ([[-0.9082], [0.0]], [[-0.4541], [0.4541]])
         """
         return self._changed(reference=find_reference(reference, self.classes))
+
+    # --------------------------------------------------------------------------------------------------- hypotheses
+
+    def _constraint_names(self) -> constraints.Names:
+        return constraints.names_of(self.classes.tolist(), self.feature_names, self.fit_intercept, self._reference_index)
+
+    def _constraints(self, constraint: Any, q: ArrayLike | None) -> Constraints:
+        names = self._constraint_names()
+        texts = constraint if isinstance(constraint, (list, tuple)) else [constraint]
+        if len(texts) and all(isinstance(text, str) for text in texts):
+            if q is not None:
+                raise ValueError("q is given beside a constraint in words, which has its values in it; no q is wanted")
+            return constraints.from_text(texts, names)
+        return constraints.from_matrix(constraint, q, names)
+
+    def _check_likelihood(self, what: str, *, maximum: bool = True) -> None:
+        """Raise ValueError, with the reason, unless this is (a maximum of) a likelihood."""
+        reason = None
+        if np.any(self.l1) or np.any(self.l2):
+            reason = f"was fitted with {'l1' if np.any(self.l1) else 'l2'} > 0"
+        elif self.bias_reduction is not None:
+            reason = f"has bias_reduction={self.bias_reduction!r}"
+        elif self.weight_type == "probability":
+            reason = "has probability weights: a pseudo-likelihood, whose ratios are not chi-squared"
+        elif maximum and not self.success:
+            reason = f"is no certified maximum ({self.message})"
+        if reason:
+            raise ValueError(f"{what} is of an unpenalised maximum of the likelihood, and this result {reason}"
+                             + ("; wald_test is of the estimate's covariance" if self._model_cov_type != "none" else ""))
+
+    def _likelihood(self, what: str, *, maximum: bool = True) -> Fitted:
+        """The fit to compare others with, or an error that says why there is none."""
+        self._check_likelihood(what, maximum=maximum)
+        if self._coordinates is None or self._u is None:
+            raise ValueError(f"{what} needs the data, which this result was saved without, or fitted with "
+                             f"keep_data=False")
+        return Fitted(self._coordinates, self._u, self.log_likelihood)
+
+    def _profile_intervals(self, level: float, chosen: NDArray[np.bool_], names: constraints.Names) -> Array:
+        fitted = self._likelihood("a profile interval", maximum=not self._separated)
+        profile = Profile(fitted, level, self._separated)
+        ends = np.full((*self.params.shape, 2), np.nan)
+        for k, i in np.argwhere(chosen):
+            if k == self._reference_index:
+                continue
+            one = np.zeros(self.params.shape)
+            one[k, i] = 1.0
+            try:
+                ends[k, i] = profile.interval(names.symmetric(one))
+            except ProfileError as error:
+                warnings.warn(f"{names.classes[k]}: {names.features[i]} has no profile interval: {error}",
+                              ConvergenceWarning, stacklevel=outside_stacklevel())
+        return ends
+
+    def _wald(self, hypothesis: Constraints) -> HypothesisTest:
+        if self._model_cov_type == "none":
+            raise ValueError("a Wald test needs standard errors, and a fit with l1 > 0 has none; l1=0 is wanted")
+        if self._separated:
+            hypothesis = hypothesis.independent()
+            return hypotheses.impossible("wald", hypothesis.text, len(hypothesis.matrix),
+                                         "the samples are separated: no maximum, no standard errors")
+        return hypotheses.wald(hypothesis, self._symmetric_params, self._covariance())
+
+    def wald_test(self, constraint: str | Sequence[str] | ArrayLike, q: ArrayLike | None = None) -> HypothesisTest:
+        """Test linear constraints on the coefficients by the estimate and its covariance, `cov_type`'s.
+
+        The statistic is (R theta - q)' (R V R')^-1 (R theta - q), chi-squared where the constraints hold.
+
+        Parameters
+        ----------
+        constraint : str, sequence of str, or array-like of shape (n_constraints, m)
+            "educ = 0" in every equation shown, "educ = 2 * income" too; "Gentoo: flipper_length_mm = 0" in one, and
+            "Gentoo: bill = Chinstrap: bill" across two; several by commas or in a sequence, and all are tested
+            together. The names are those of `classes`, of `feature_names`, and "Intercept". They need no quotes;
+            backticks end all doubt. With `reference=None` they name the symmetric rows: "x = 0" in every
+            equation is the same hypothesis, of n_classes - 1 degrees of freedom; in one class it is another.
+
+            A matrix R has m columns: theta's order without the reference, as in `cov_params`; with `reference=None` all
+            n_classes * (n_features + 1).
+        q : array-like of shape (n_constraints,), optional
+            The values, of a matrix; 0 by default.
+
+        Returns
+        -------
+        HypothesisTest
+            Its `df` is the number of constraints that do not follow from the others. The statistic is nan, and `note`
+            says why, where the samples are separated, a coefficient is not determined by the data, or the covariance of
+            the constraints is singular (clusters fewer than constraints).
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a name is unknown, the text cannot be read, a shape does not fit, constraints contradict each other, or
+            l1 > 0.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> penguins = cs.datasets.load_penguins()
+        >>> result = cs.fit_formula("species ~ flipper_length_mm + body_mass_g", penguins)
+        >>> print(result.wald_test("body_mass_g = 0"))
+        Wald test of body_mass_g = 0: chi2(2) = 15.7562, p = 0.000379
+        >>> test = result.wald_test("Gentoo: flipper_length_mm = Chinstrap: flipper_length_mm, Gentoo: body_mass_g = 0")
+        >>> test.df, round(test.statistic, 4)
+        (2, 19.9037)
+        """
+        return self._wald(self._constraints(constraint, q))
+
+    def lr_test(self, nested: SoftmaxResult | str | Sequence[str] | ArrayLike,
+                q: ArrayLike | None = None) -> HypothesisTest:
+        """Test this result against a smaller model by the ratio of their likelihoods, 2 (L - L_nested).
+
+        A robust covariance makes no difference to it.
+
+        Parameters
+        ----------
+        nested : SoftmaxResult, or constraints as of `wald_test`
+            A fit of the same samples with fewer parameters, whose columns are among this one's or combinations of
+            them; or constraints, under which the likelihood is maximised anew (which needs the data).
+        q : array-like of shape (n_constraints,), optional
+            Of a matrix of constraints.
+
+        Returns
+        -------
+        HypothesisTest
+            With a nested result `df` is the difference of `n_params`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If either is penalised, bias-reduced, weighted by probabilities or no certified maximum; or the results are
+            not of the same samples, or not nested.
+
+        Notes
+        -----
+        That samples are the same is seen by nobs, classes and the null model's log-likelihood, and by labels, weights
+        and offsets where both results have their data. That models are nested is seen by the names of their features;
+        where those differ, by whether the nested model's columns are combinations of this one's on up to 1000 rows or
+        more, where both have their data.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> penguins = cs.datasets.load_penguins()
+        >>> result = cs.fit_formula("species ~ flipper_length_mm + body_mass_g", penguins)
+        >>> nested = cs.fit_formula("species ~ flipper_length_mm", penguins)
+        >>> round(result.lr_test(nested).statistic, 4), round(result.lr_test("body_mass_g = 0").statistic, 4)
+        (25.5803, 25.5803)
+        """
+        if not isinstance(nested, SoftmaxResult):
+            return hypotheses.likelihood_ratio(self._likelihood("a likelihood ratio"), self._constraints(nested, q))
+        if q is not None:
+            raise ValueError("q is given beside a nested result; it belongs to a matrix of constraints")
+        for result, what in ((self, "this result"), (nested, "nested")):
+            result._check_likelihood(f"a likelihood ratio ({what})")
+        self._check_nested(nested)
+        return hypotheses.chi_squared_test(
+            "lr", f"{', '.join(nested.feature_names) or 'intercepts'} against {', '.join(self.feature_names)}",
+            2.0 * max(self.log_likelihood - nested.log_likelihood, 0.0), self.n_params - nested.n_params)
+    def _check_nested(self, nested: SoftmaxResult) -> None:
+        """Raise ValueError, with the reason, unless `nested` is a smaller model of the same samples."""
+        def compare(what: str, ours: Any, theirs: Any) -> None:
+            raise ValueError(f"nested has {what} {theirs}, and this result has {ours}; fits of the same samples are "
+                             f"wanted")
+
+        if self.classes.tolist() != nested.classes.tolist():
+            compare("the classes", self.classes.tolist(), nested.classes.tolist())
+        for what, ours, theirs in (("weight_type", self.weight_type, nested.weight_type),
+                                   ("nobs", self.nobs, nested.nobs),
+                                   ("the null log-likelihood", self.null_log_likelihood, nested.null_log_likelihood)):
+            if what != "the null log-likelihood" or self.fit_intercept == nested.fit_intercept:
+                same = ours == theirs if isinstance(ours, str) else bool(np.isclose(ours, theirs, rtol=1e-9, atol=1e-9))
+                if not same:
+                    compare(what, ours, theirs)
+        if nested.n_params >= self.n_params:
+            raise ValueError(f"nested has {nested.n_params} parameters, and this result has {self.n_params}; fewer are "
+                             f"wanted")
+        samples = [result._coordinates and result._coordinates.objective.samples for result in (self, nested)]
+        contained = set(nested.feature_names) <= set(self.feature_names) and nested.fit_intercept <= self.fit_intercept
+        if samples[0] is not None and samples[1] is not None:
+            hypotheses.check_same_samples(samples[0], samples[1])
+            hypotheses.check_nested_columns(samples[0], samples[1])
+        elif not contained:
+            raise ValueError(f"nested has the features {', '.join(nested.feature_names)}, which are not all among this "
+                             f"result's; whether its model is nested cannot be seen without the data of both")
+        rounding = 1e-9 * max(1.0, abs(self.log_likelihood))
+        if nested.log_likelihood > self.log_likelihood + rounding:
+            raise ValueError(f"nested has the log-likelihood {nested.log_likelihood}, more than this result's "
+                             f"{self.log_likelihood}; it is not nested in it")
+
+    def score_test(self, constraint: str | Sequence[str] | ArrayLike | None = None, q: ArrayLike | None = None, *,
+                   X_extra: ArrayLike | None = None) -> HypothesisTest:
+        """Test constraints, or whether further columns have an effect, by the slope of the likelihood (Rao's test).
+
+        The statistic is s' H^-1 s, score and information at the estimate under the hypothesis; the model without it is
+        not fitted. A robust covariance makes no difference to it.
+
+        Parameters
+        ----------
+        constraint, q
+            As for `wald_test`: the likelihood is maximised under them, and need not have a maximum without.
+        X_extra : array-like of shape (n_samples, n_extra), or a data frame
+            In place of constraints: columns beside the fitted ones, a row for each of the fitted samples or, after a
+            formula left out rows with missing values, for each of the data frame's. This result is the fit under the
+            hypothesis that they have no effect.
+
+        Returns
+        -------
+        HypothesisTest
+
+        Raises
+        ------
+        ValueError, TypeError
+            If neither or both are given, a shape does not fit, X_extra is not finite, the data are gone, or the result
+            is penalised, bias-reduced or weighted by probabilities.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> penguins = cs.datasets.load_penguins()
+        >>> result = cs.fit_formula("species ~ flipper_length_mm", penguins)
+        >>> print(result.score_test(X_extra=penguins[["body_mass_g"]]))
+        Score test of body_mass_g: chi2(2) = 22.5137, p = 1.29e-05
+        """
+        if (constraint is None) == (X_extra is None):
+            raise ValueError("a constraint or X_extra is wanted, " + ("not both" if X_extra is not None else "one of "
+                                                                      "them"))
+        if constraint is not None:
+            return hypotheses.score(self._likelihood("a score test", maximum=not self._separated),
+                                    self._constraints(constraint, q))
+        fitted = self._likelihood("a score test")
+        extra, names = as_matrix(X_extra)
+        n = fitted.coordinates.objective.samples.n_samples
+        if self._complete is not None and len(extra) == len(self._complete):
+            extra = extra[self._complete]
+        if len(extra) != n:
+            raise ValueError(f"X_extra has {len(extra)} rows; {n} are wanted, one for each fitted sample")
+        if not extra.shape[1]:
+            raise ValueError("X_extra has no column; at least one is wanted")
+        check_finite("X_extra", extra, names)
+        text = ", ".join(names) if hasattr(X_extra, "columns") else f"{len(names)} more columns"
+        return hypotheses.score_of_columns(fitted.coordinates, self._symmetric_params, extra, text)
+
+    def test_terms(self, kind: str = "wald") -> HypothesisTable:
+        """Test each term: that it has no effect on any class while all the others stay.
+
+        A term is one of the formula's, with all its columns (the levels of a category, the basis of a spline, an
+        interaction); of a fit without a formula, a column. The intercept is none.
+
+        Parameters
+        ----------
+        kind : {"wald", "lr", "score"}
+            "wald" uses the covariance, `cov_type`'s; "lr" and "score" maximise the likelihood without the term, starting
+            from this fit, and need the data.
+
+        Returns
+        -------
+        HypothesisTable
+
+        Raises
+        ------
+        ValueError
+            As from `wald_test`, `lr_test`, `score_test`; or if there is no term.
+
+        Notes
+        -----
+        Each term is dropped alone: tests of type III, as car's Anova(type="III") makes of nnet's multinom. Of a term
+        within an interaction that stays it is the effect where the other factors are 0 or at their first level, and so
+        depends on how those are coded.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> penguins = cs.datasets.load_penguins()
+        >>> print(cs.fit_formula("species ~ flipper_length_mm + sex", penguins).test_terms("lr"))
+        Likelihood ratio tests of terms (each dropped alone)
+        ================================================
+                                  chi2    df     P>chi2
+        ------------------------------------------------
+        flipper_length_mm     479.5577     2  7.35e-105
+        sex                    20.5127     2   3.51e-05
+        ================================================
+        """
+        test = self._tester(kind)
+        terms = self.design.terms if self.design is not None else {
+            name: [i] for i, name in enumerate(self.feature_names)}
+        if not terms:
+            raise ValueError("the model has no term beside the intercept; at least one is wanted")
+        shape = (self.params.shape[0], self.params.shape[1])
+        return HypothesisTable.of(kind, f"{hypotheses.KINDS[kind]} tests of terms (each dropped alone)", [
+            test(constraints.all_zero(places, shape, name)) for name, places in terms.items()])
+
+    def test_combine(self, first: Any = None, second: Any = None, *,
+                     kind: str = "wald") -> HypothesisTest | HypothesisTable:
+        """Test whether classes can be combined: that two have the same coefficients of all features.
+
+        Then the features do not tell one from the other; the intercepts are free, as the classes may differ in size
+        (Stata's mlogtest, combine and lrcomb; Cramer & Ridder 1991, doi:10.1016/0304-4076(91)90018-A).
+
+        Parameters
+        ----------
+        first, second : label, optional
+            Two of `classes`; without them all pairs are tested.
+        kind : {"wald", "lr", "score"}
+            As for `test_terms`.
+
+        Returns
+        -------
+        HypothesisTest, or HypothesisTable of all pairs
+
+        Raises
+        ------
+        ValueError
+            As from `wald_test`, `lr_test`, `score_test`; if a label is unknown, or there is no feature.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> penguins = cs.datasets.load_penguins()
+        >>> result = cs.fit_formula("species ~ flipper_length_mm + body_mass_g", penguins)
+        >>> print(result.test_combine("Adelie", "Chinstrap", kind="lr"))
+        Likelihood ratio test of Adelie = Chinstrap: chi2(2) = 46.0338, p = 1.01e-10
+        >>> result.test_combine().names
+        ('Adelie = Chinstrap', 'Adelie = Gentoo', 'Chinstrap = Gentoo')
+        """
+        test = self._tester(kind)
+        if not self.feature_names:
+            raise ValueError("the model has no feature, so classes differ in size alone; at least one feature is wanted")
+        labels, features = self.classes.tolist(), range(len(self.feature_names))
+
+        def pair(i: int, k: int) -> HypothesisTest:
+            return test(constraints.all_equal(i, k, features, (len(labels), self.params.shape[1]),
+                                              f"{labels[i]} = {labels[k]}"))
+
+        if first is None and second is None:
+            return HypothesisTable.of(kind, f"{hypotheses.KINDS[kind]} tests of combining classes",
+                                      [pair(i, k) for i in range(len(labels)) for k in range(i + 1, len(labels))])
+        places = []
+        for name, label in (("first", first), ("second", second)):
+            if label not in labels:
+                raise ValueError(f"{name} is {label!r}; one of the classes {', '.join(map(repr, labels))} is wanted")
+            places.append(labels.index(label))
+        if places[0] == places[1]:
+            raise ValueError(f"first and second are both {first!r}; two classes are wanted")
+        return pair(*places)
+
+    def _tester(self, kind: str) -> Callable[[Constraints], HypothesisTest]:
+        if kind not in hypotheses.KINDS:
+            raise ValueError(f"kind is {kind!r}; one of {', '.join(map(repr, hypotheses.KINDS))} is wanted")
+        if kind == "wald":
+            return self._wald
+        fitted = self._likelihood(f"a test by kind={kind!r}", maximum=kind == "lr" or not self._separated)
+        return functools.partial(hypotheses.likelihood_ratio if kind == "lr" else hypotheses.score, fitted)
 
     # --------------------------------------------------------------------------------------------- goodness of fit
 

@@ -468,6 +468,28 @@ def _outer_products(rows: Array, weights: Array | None = None) -> Array:
     return out
 
 
+class JoinedSamples(DenseSamples):
+    """Samples with more columns after those of X; both are put side by side a block of rows at a time.
+
+    Parameters
+    ----------
+    samples : DenseSamples
+    extra : ndarray of shape (n_samples, n_extra)
+        Real, of any dtype.
+    """
+
+    def __init__(self, samples: DenseSamples, extra: NDArray[Any]) -> None:
+        self.__dict__.update(samples.__dict__, single=False, shift=None, scale=None, _whole=None)
+        self._first, self._extra = self.__dict__.pop("_X"), extra  # there is no X in one piece
+        self.n_features = samples.n_features + extra.shape[1]
+
+    def _plain_rows(self, start: int, stop: int) -> tuple[NDArray[Any], int]:
+        rows = np.empty((stop - start, self.n_features))
+        rows[:, :self._first.shape[1]] = self._first[start:stop]
+        rows[:, self._first.shape[1]:] = self._extra[start:stop]
+        return rows, _FLOAT64
+
+
 def assemble_pairs(pairs: Array, n_classes: int) -> Array:
     """Return the blocks (C, C, p, p) of a Hessian whose blocks of the pairs i < k are given."""
     blocks = np.zeros((n_classes, n_classes, *pairs.shape[1:]))

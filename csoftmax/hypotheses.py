@@ -1,0 +1,312 @@
+"""Wald, likelihood ratio and score tests of linear hypotheses, one or a table of them.
+
+`result` stands on it. It stands on `constraints`, `restricted` and `maximize`.
+
+Of the hypothesis R w = q of r independent constraints, with the estimate w^, the restricted estimate w_0, the
+log-likelihood L, its gradient s, the information H and the covariance V (H^-1, or a robust one):
+
+    Wald                 (R w^ - q)' (R V R')^-1 (R w^ - q)
+    likelihood ratio     2 (L(w^) - L(w_0))
+    score                s(w_0)' H(w_0)^-1 s(w_0)
+
+Each is chi-squared with r degrees of freedom where the hypothesis holds, in large samples (Rao 1973, *Linear
+Statistical Inference and Its Applications*, section 6e). The last two do not depend on how the hypothesis is written;
+they are computed in the metric's coordinates, so that no unit of X is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+from scipy.stats import chi2
+
+from csoftmax.certificate import DENSE_LIMIT
+from csoftmax.constraints import Constraints, all_zero
+from csoftmax.maximize import Maximum, maximize
+from csoftmax.metric import MetricCoordinates
+from csoftmax.objective import SoftmaxObjective
+from csoftmax.restricted import RestrictedCoordinates, plane_of
+from csoftmax.samples import Array, DenseSamples, JoinedSamples
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KINDS = {"wald": "Wald", "lr": "Likelihood ratio", "score": "Score"}
+
+
+@dataclass(frozen=True)
+class HypothesisTest:
+    """A test of a linear hypothesis; `str()` is a sentence.
+
+    Attributes
+    ----------
+    kind : {"wald", "lr", "score"}
+    hypothesis : str
+    statistic : float
+        Chi-squared where the hypothesis holds; nan where there is none, and `note` says why.
+    df : int
+        The number of independent constraints that the data can tell something about.
+    pvalue : float
+    note : str
+    """
+
+    kind: str
+    hypothesis: str
+    statistic: float
+    df: int
+    pvalue: float
+    note: str = ""
+
+    def __str__(self) -> str:
+        return (f"{KINDS[self.kind]} test of {self.hypothesis}: chi2({self.df}) = {self.statistic:.4f}, "
+                f"p = {_pvalue(self.pvalue)}" + (f" ({self.note})" if self.note else ""))
+
+
+@dataclass(frozen=True, eq=False)
+class HypothesisTable:
+    """Tests of several hypotheses, each by itself; `str()` is a table.
+
+    Attributes
+    ----------
+    kind : {"wald", "lr", "score"}
+    title : str
+    names : tuple of str
+    statistic, pvalue : ndarray of shape (n_hypotheses,)
+    df : ndarray of shape (n_hypotheses,), int
+    notes : tuple of str
+        Why a statistic is nan, or what was left out; empty where there is nothing to say.
+    """
+
+    kind: str
+    title: str
+    names: tuple[str, ...]
+    statistic: Array
+    df: NDArray[np.intp]
+    pvalue: Array
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, kind: str, title: str, tests: Sequence[HypothesisTest]) -> HypothesisTable:
+        return cls(kind, title, tuple(test.hypothesis for test in tests), np.array([test.statistic for test in tests]),
+                   np.array([test.df for test in tests], dtype=np.intp), np.array([test.pvalue for test in tests]),
+                   tuple(test.note for test in tests))
+
+    def __str__(self) -> str:
+        width = max([12, *(len(name) for name in self.names)])
+        head = f"{'':<{width}} {'chi2':>12} {'df':>5} {'P>chi2':>10}"
+        lines = [self.title, "=" * len(head), head, "-" * len(head)]
+        for name, statistic, df, p in zip(self.names, self.statistic, self.df, self.pvalue, strict=True):
+            lines.append(f"{name:<{width}} {statistic:>12.4f} {df:>5} {_pvalue(p):>10}")
+        lines.append("=" * len(head))
+        lines += [f"{name}: {note}" for name, note in zip(self.names, self.notes, strict=True) if note]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a data frame: a row for each hypothesis, columns statistic, df, pvalue and note.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed: ``pip install "csoftmax[formula]"``.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ImportError('a data frame needs pandas: pip install "csoftmax[formula]"') from None
+        return pd.DataFrame({"statistic": self.statistic, "df": self.df, "pvalue": self.pvalue, "note": self.notes},
+                            index=pd.Index(self.names, name="hypothesis"))
+
+
+def _pvalue(p: float) -> str:
+    return f"{p:.3g}" if 0 < p < 0.001 else f"{p:.4f}"
+
+
+def chi_squared_test(kind: str, hypothesis: str, statistic: float, df: int, note: str = "") -> HypothesisTest:
+    """Return the test with its p-value; of no degrees of freedom, nan."""
+    pvalue = float(chi2.sf(statistic, df)) if df else np.nan
+    return HypothesisTest(kind, hypothesis, float(statistic), df, pvalue, note)
+
+
+def impossible(kind: str, hypothesis: str, df: int, reason: str) -> HypothesisTest:
+    """Return a test without a statistic."""
+    return HypothesisTest(kind, hypothesis, np.nan, df, np.nan, reason)
+
+
+def wald(constraints: Constraints, params: Array, covariance: Array) -> HypothesisTest:
+    """Test by the estimate's distance from the hypothesis.
+
+    Parameters
+    ----------
+    constraints : Constraints
+    params : ndarray of shape (n_classes, p)
+        The symmetric rows.
+    covariance : ndarray of shape (n_classes, p, n_classes, p)
+        Theirs; nan for what the data do not determine.
+
+    Raises
+    ------
+    ValueError
+        If the constraints contradict each other.
+    """
+    constraints = constraints.independent()
+    matrix, df = constraints.matrix.reshape(len(constraints.matrix), -1), len(constraints.matrix)
+    used = matrix.any(axis=0)
+    matrix, flat = matrix[:, used], covariance.reshape(2 * (params.size,))[np.ix_(used, used)]
+    if np.isnan(flat).any():
+        return impossible("wald", constraints.text, df, "a coefficient has no standard error")
+    variance = matrix @ flat @ matrix.T
+    difference = matrix @ params.ravel()[used] - constraints.values
+    size = np.sqrt(variance.diagonal())
+    unit, scaled = variance / size / size[:, np.newaxis], difference / size
+    # robust covariances of fewer groups than constraints are singular
+    if not (np.isfinite(unit).all() and (rank := int(np.linalg.matrix_rank(unit, tol=1e-10, hermitian=True))) == df):
+        found = f"of rank {rank}" if np.isfinite(unit).all() else "not finite"
+        return impossible("wald", constraints.text, df, f"the covariance of {df} constraints is {found}")
+    return chi_squared_test("wald", constraints.text, scaled @ linalg.solve(unit, scaled, assume_a="pos"), df)
+
+
+class Fitted:
+    """An unpenalised fit and its data, to be compared with restricted ones.
+
+    Parameters
+    ----------
+    coordinates : MetricCoordinates
+    u : ndarray of shape (n_coordinates,)
+        The estimate.
+    log_likelihood : float
+    """
+
+    def __init__(self, coordinates: MetricCoordinates, u: Array, log_likelihood: float) -> None:
+        self.coordinates = coordinates
+        self.u = u
+        self.log_likelihood = log_likelihood
+        self.factor = _factor(coordinates, u) if 0 < len(u) <= DENSE_LIMIT else None
+
+    def restricted(self, constraints: Constraints) -> tuple[RestrictedCoordinates, Maximum, int]:
+        """Maximise under independent constraints; also returns how many of them the data know nothing about.
+
+        The start is the point of the plane that is nearest in the information's metric: where the Wald test expects
+        the maximum.
+        """
+        plane = plane_of(self.coordinates, constraints)
+        restricted = RestrictedCoordinates(self.coordinates, plane)
+        start = self.u
+        if self.factor is not None and len(plane.A):
+            directions = linalg.cho_solve(self.factor, plane.A.T)
+            gain = linalg.lstsq(plane.A @ directions, plane.b - plane.A @ start)[0]
+            start = start + directions @ gain
+        return restricted, maximize(restricted, init=self.coordinates.params(start), exists=True), plane.n_unseen
+
+
+def _factor(coordinates: MetricCoordinates, u: Array) -> tuple[Array, bool] | None:
+    try:
+        return linalg.cho_factor(coordinates.hessian(u))
+    except (linalg.LinAlgError, ValueError):  # singular: separated samples
+        return None
+
+
+def likelihood_ratio(fitted: Fitted, constraints: Constraints) -> HypothesisTest:
+    """Test by what the restricted maximum lacks of the likelihood; `fitted` is a maximum.
+
+    Raises
+    ------
+    ValueError
+        If the constraints contradict each other.
+    """
+    constraints = constraints.independent()
+    _, maximum, n_unseen = fitted.restricted(constraints)
+    df = len(constraints.matrix) - n_unseen
+    if not maximum.success:
+        return impossible("lr", constraints.text, df, f"the restricted fit failed: {maximum.message}")
+    return chi_squared_test("lr", constraints.text, 2.0 * max(fitted.log_likelihood - maximum.log_likelihood, 0.0), df,
+                            _unseen_note(n_unseen))
+
+
+def score(fitted: Fitted, constraints: Constraints) -> HypothesisTest:
+    """Test by the slope of the likelihood at the restricted maximum, in the information there.
+
+    Raises
+    ------
+    ValueError
+        If the constraints contradict each other.
+    """
+    constraints = constraints.independent()
+    restricted, maximum, n_unseen = fitted.restricted(constraints)
+    df = len(constraints.matrix) - n_unseen
+    if not maximum.success:
+        return impossible("score", constraints.text, df, f"the restricted fit failed: {maximum.message}")
+    coordinates = fitted.coordinates
+    u = restricted.point(maximum.u)
+    slope = restricted.fixed_part(coordinates.loss_and_gradient(u)[1])  # along the plane it is rounding error
+    factor = _factor(coordinates, u)
+    if factor is None:
+        return impossible("score", constraints.text, df, "the information at the restricted estimate is singular")
+    return chi_squared_test("score", constraints.text,
+                            coordinates.total_mass * float(slope @ linalg.cho_solve(factor, slope)), df,
+                            _unseen_note(n_unseen))
+
+
+def score_of_columns(coordinates: MetricCoordinates, params: Array, extra: NDArray[np.float64],
+                     text: str) -> HypothesisTest:
+    """Test, from the fit `params` without them, whether further columns of X have an effect.
+
+    Parameters
+    ----------
+    coordinates : MetricCoordinates
+        Of the fit without them.
+    params : ndarray of shape (n_classes, p)
+    extra : ndarray of shape (n_samples, n_extra)
+    text : str
+        What to call the hypothesis.
+    """
+    samples = coordinates.objective.samples
+    d = samples.n_features
+    joined = JoinedSamples(samples, extra)
+    more = MetricCoordinates(SoftmaxObjective.from_samples(joined, np.zeros(joined.n_features)))
+    u = more.coordinates(np.insert(params, [d] * extra.shape[1], 0.0, axis=1))
+    return score(Fitted(more, u, np.nan), all_zero(range(d, joined.n_features), joined.params_shape, text))
+
+
+def check_same_samples(full: DenseSamples, nested: DenseSamples) -> None:
+    """Raise ValueError unless labels or counts, weights and offset are the same."""
+    for name, ours, theirs in (("rows", full.n_samples, nested.n_samples), ("y", full.codes, nested.codes),
+                               ("y", full.counts, nested.counts), ("sample_weight", full.weights, nested.weights),
+                               ("offset", full.offset, nested.offset)):
+        if (ours is None) != (theirs is None) or not np.array_equal(ours, theirs):  # type: ignore[arg-type]
+            raise ValueError(f"nested has other {name} than this result; fits of the same samples are wanted")
+
+
+def check_nested_columns(full: DenseSamples, nested: DenseSamples) -> None:
+    """Raise ValueError unless the columns of `nested` are combinations of those of `full`.
+
+    Looked at on 4 rows for each column, and on 1000 at the least: more than enough to tell other columns apart.
+    """
+    mass = full.mass()
+    rows = np.arange(full.n_samples) if mass is None else np.flatnonzero(mass)
+    wanted = max(1000, 4 * (full.n_features + nested.n_features))
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(wanted, len(rows))).astype(np.intp))]
+    ours, theirs = _columns(full, rows), _columns(nested, rows)
+    left = theirs - ours @ linalg.lstsq(ours, theirs)[0]
+    if np.any(np.linalg.norm(left, axis=0) > 1e-6 * np.linalg.norm(theirs, axis=0)):
+        raise ValueError("nested has columns that are no combinations of this result's; a nested model is wanted")
+
+
+def _columns(samples: DenseSamples, rows: NDArray[np.intp]) -> Array:
+    """Return the rows of X~, its columns centred and scaled to length 1 where they may be."""
+    columns = np.asarray(samples.X[rows], dtype=np.float64)
+    if samples.shift is not None and samples.scale is not None:
+        columns = (columns - samples.shift) * samples.scale
+    if samples.fit_intercept:
+        columns = np.column_stack([columns, np.ones(len(columns))])
+    return columns
+
+
+def _unseen_note(n_unseen: int) -> str:
+    return f"{n_unseen} constraints are left out: the columns are collinear with others" if n_unseen else ""
