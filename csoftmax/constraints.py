@@ -20,6 +20,7 @@ backticks anything is a name. A number is a number unless it stands between back
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -143,12 +144,12 @@ def from_matrix(R: ArrayLike, q: ArrayLike | None, names: Names) -> Constraints:
     shown, p = names.shown(), len(names.features)
     if matrix.ndim != 2 or matrix.shape[1] != len(shown) * p or not len(matrix):
         without = "" if names.reference is None else f", without the reference {names.classes[names.reference]!r}"
-        raise ValueError(f"the constraint's matrix has shape {np.shape(R)}; (n_constraints, {len(shown) * p}) is wanted: "
-                         f"a column for each of the {p} coefficients of {len(shown)} classes{without}, as in "
+        raise ValueError(f"the constraint's matrix has shape {matrix.shape}; (n_constraints, {len(shown) * p}) is "
+                         f"wanted: a column for each of the {p} coefficients of {len(shown)} classes{without}, as in "
                          f"cov_params()")
     values = np.zeros(len(matrix)) if q is None else np.atleast_1d(np.asarray(q, dtype=np.float64))
     if values.shape != (len(matrix),):
-        raise ValueError(f"q has shape {np.shape(q)}; ({len(matrix)},) is wanted, a value for each constraint")
+        raise ValueError(f"q has shape {values.shape}; ({len(matrix)},) is wanted, a value for each constraint")
     for name, array in (("the constraint's matrix", matrix), ("q", values)):
         if not np.isfinite(array).all():
             raise ValueError(f"{name} has entries that are not finite; finite numbers are wanted")
@@ -212,8 +213,8 @@ def _equations(difference: _Sum, names: Names, text: str) -> list[tuple[Array, f
         for (k, i), factor in terms.items():
             row[equation if k is None else k, i] += factor
         if names.reference is not None and not np.delete(row, names.reference, axis=0).any():
-            raise ValueError(f"the constraint {text!r} is about the reference {names.classes[names.reference]!r} alone, "
-                             f"whose coefficients are 0")
+            raise ValueError(f"the constraint {text!r} is about the reference {names.classes[names.reference]!r} "
+                             f"alone, whose coefficients are 0")
         if not names.symmetric(row).any():
             raise ValueError(f"the constraint {text!r} constrains nothing: a sum over all classes is 0 by convention")
         equations.append((row, -difference.constant))
@@ -279,8 +280,8 @@ class _Reader:
         for name in self._known:
             end = at + len(name)
             # "x1" is not the beginning of "x10"; and what reads as a number is one
-            if text.startswith(name, at) and not (name[-1].isalnum() and text[end:end + 1].replace("_", "a").isalnum()) \
-                    and not (number and number.end() >= end):
+            longer = name[-1].isalnum() and text[end:end + 1].replace("_", "a").isalnum()
+            if text.startswith(name, at) and not longer and not (number and number.end() >= end):
                 return _Token("name", name), end
         if number:
             is_class = text[number.end():].lstrip().startswith(":")
@@ -325,8 +326,7 @@ class _Reader:
             raise self._fail(f"{len(places)} {what} names are {name!r}; use a matrix")
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"the constraint {self._text!r} names the {what} {name!r}, and there {'is' if len(known) == 1 else 'are'} "
-                         f"{listed}{hint}")
+        raise ValueError(f"the constraint {self._text!r} names the {what} {name!r}; the model has {listed}{hint}")
 
     def list_of_names(self) -> list[_Name]:
         """Read 'name, name, ...'."""
@@ -352,7 +352,7 @@ class _Reader:
                 sides.append(self._side())
             if len(sides) == 1:
                 raise self._fail("it has no '=' (as in 'x = 0')")
-            found += [left.plus(right, -1.0) for left, right in zip(sides, sides[1:], strict=False)]
+            found += [left.plus(right, -1.0) for left, right in itertools.pairwise(sides)]
             if self._takes("end"):
                 return found
             if not self._takes(","):

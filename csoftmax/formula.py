@@ -474,7 +474,10 @@ class Design:
     def _build(
         self, frame: pd.DataFrame, rows: pd.Index
     ) -> tuple[np.ndarray, list[str], dict[str, Any], dict[str, Any], dict[str, int]]:
-        """(matrix, names, levels, transform states, columns of each term) from complete columns; `rows` are their labels in the messages."""
+        """(matrix, names, levels, transform states, columns of each term) from complete columns.
+
+        `rows` are their labels in the messages.
+        """
         import pandas as pd
         from formulaic import ModelSpec, SimpleFormula
         from formulaic.errors import FormulaicError

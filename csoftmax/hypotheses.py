@@ -197,7 +197,8 @@ class Fitted:
         """
         plane = plane_of(self.coordinates, constraints)
         restricted = RestrictedCoordinates(self.coordinates, plane)
-        start = self.u
+        # without information, as of separated samples, the estimate is far off: from 0
+        start = self.u if self.factor is not None or len(self.u) > DENSE_LIMIT else np.zeros_like(self.u)
         if self.factor is not None and len(plane.A):
             directions = linalg.cho_solve(self.factor, plane.A.T)
             gain = linalg.lstsq(plane.A @ directions, plane.b - plane.A @ start)[0]
@@ -224,7 +225,7 @@ def likelihood_ratio(fitted: Fitted, constraints: Constraints) -> HypothesisTest
     _, maximum, n_unseen = fitted.restricted(constraints)
     df = len(constraints.matrix) - n_unseen
     if not maximum.success:
-        return impossible("lr", constraints.text, df, f"the restricted fit failed: {maximum.message}")
+        return impossible("lr", constraints.text, df, _uncertified(maximum))
     return chi_squared_test("lr", constraints.text, 2.0 * max(fitted.log_likelihood - maximum.log_likelihood, 0.0), df,
                             _unseen_note(n_unseen))
 
@@ -241,7 +242,7 @@ def score(fitted: Fitted, constraints: Constraints) -> HypothesisTest:
     restricted, maximum, n_unseen = fitted.restricted(constraints)
     df = len(constraints.matrix) - n_unseen
     if not maximum.success:
-        return impossible("score", constraints.text, df, f"the restricted fit failed: {maximum.message}")
+        return impossible("score", constraints.text, df, _uncertified(maximum))
     coordinates = fitted.coordinates
     u = restricted.point(maximum.u)
     slope = restricted.fixed_part(coordinates.loss_and_gradient(u)[1])  # along the plane it is rounding error
@@ -272,6 +273,11 @@ def score_of_columns(coordinates: MetricCoordinates, params: Array, extra: NDArr
     more = MetricCoordinates(SoftmaxObjective.from_samples(joined, np.zeros(joined.n_features)))
     u = more.coordinates(np.insert(params, [d] * extra.shape[1], 0.0, axis=1))
     return score(Fitted(more, u, np.nan), all_zero(range(d, joined.n_features), joined.params_shape, text))
+
+
+def _uncertified(maximum: Maximum) -> str:
+    return (f"the maximum under the hypothesis is not certified (scaled gradient "
+            f"{maximum.certificate.gradient_norm:.2g}); separated samples have none")
 
 
 def check_same_samples(full: DenseSamples, nested: DenseSamples) -> None:

@@ -437,7 +437,8 @@ class SoftmaxResult:
     # --------------------------------------------------------------------------------------------------- hypotheses
 
     def _constraint_names(self) -> constraints.Names:
-        return constraints.names_of(self.classes.tolist(), self.feature_names, self.fit_intercept, self._reference_index)
+        return constraints.names_of(self.classes.tolist(), self.feature_names, self.fit_intercept,
+                                    self._reference_index)
 
     def _constraints(self, constraint: Any, q: ArrayLike | None) -> Constraints:
         names = self._constraint_names()
@@ -460,8 +461,7 @@ class SoftmaxResult:
         elif maximum and not self.success:
             reason = f"is no certified maximum ({self.message})"
         if reason:
-            raise ValueError(f"{what} is of an unpenalised maximum of the likelihood, and this result {reason}"
-                             + ("; wald_test is of the estimate's covariance" if self._model_cov_type != "none" else ""))
+            raise ValueError(f"{what} wants an unpenalised maximum of the likelihood, and this result {reason}")
 
     def _likelihood(self, what: str, *, maximum: bool = True) -> Fitted:
         """The fit to compare others with, or an error that says why there is none."""
@@ -610,11 +610,11 @@ class SoftmaxResult:
         if nested.n_params >= self.n_params:
             raise ValueError(f"nested has {nested.n_params} parameters, and this result has {self.n_params}; fewer are "
                              f"wanted")
-        samples = [result._coordinates and result._coordinates.objective.samples for result in (self, nested)]
         contained = set(nested.feature_names) <= set(self.feature_names) and nested.fit_intercept <= self.fit_intercept
-        if samples[0] is not None and samples[1] is not None:
-            hypotheses.check_same_samples(samples[0], samples[1])
-            hypotheses.check_nested_columns(samples[0], samples[1])
+        if self._coordinates is not None and nested._coordinates is not None:
+            samples, fewer = self._coordinates.objective.samples, nested._coordinates.objective.samples
+            hypotheses.check_same_samples(samples, fewer)
+            hypotheses.check_nested_columns(samples, fewer)
         elif not contained:
             raise ValueError(f"nested has the features {', '.join(nested.feature_names)}, which are not all among this "
                              f"result's; whether its model is nested cannot be seen without the data of both")
@@ -685,8 +685,8 @@ class SoftmaxResult:
         Parameters
         ----------
         kind : {"wald", "lr", "score"}
-            "wald" uses the covariance, `cov_type`'s; "lr" and "score" maximise the likelihood without the term, starting
-            from this fit, and need the data.
+            "wald" uses the covariance, `cov_type`'s; "lr" and "score" maximise the likelihood without the term,
+            starting from this fit, and need the data.
 
         Returns
         -------
@@ -760,7 +760,7 @@ class SoftmaxResult:
         """
         test = self._tester(kind)
         if not self.feature_names:
-            raise ValueError("the model has no feature, so classes differ in size alone; at least one feature is wanted")
+            raise ValueError("the model has no feature to tell classes apart; at least one is wanted")
         labels, features = self.classes.tolist(), range(len(self.feature_names))
 
         def pair(i: int, k: int) -> HypothesisTest:
