@@ -24,7 +24,6 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -88,7 +87,7 @@ class Names:
     ----------
     classes : list of str
     features : list of str
-        The intercept, as "Intercept", last.
+        And the intercept, last, as `inference.parameter_names` calls it.
     reference : int or None
         The class whose coefficients are shown as 0.
     """
@@ -351,6 +350,8 @@ class _Reader:
             while self._takes("="):
                 sides.append(self._side())
             if len(sides) == 1:
+                if self._tokens[self._at].kind not in ("end", ","):
+                    raise self._fail(f"{self._tokens[self._at].text!r} stands where '=' or an operator should")
                 raise self._fail("it has no '=' (as in 'x = 0')")
             found += [left.plus(right, -1.0) for left, right in itertools.pairwise(sides)]
             if self._takes("end"):
@@ -396,8 +397,3 @@ class _Reader:
         if token.kind == "name":
             return _Sum({self._name(token): 1.0}, 0.0)
         raise self._fail(f"{token.text!r} stands where a name or a number should")
-
-
-def names_of(classes: Sequence[Any], features: Sequence[str], fit_intercept: bool, reference: int | None) -> Names:
-    """Return the names of a model; the intercept is "Intercept"."""
-    return Names([str(label) for label in classes], [*features, *(["Intercept"] if fit_intercept else [])], reference)

@@ -307,7 +307,7 @@ class SoftmaxResult:
         >>> result.conf_int()[2, 0].round(4).tolist()
         [0.3827, 0.9428]
         >>> result.conf_int(method="profile", coefficients="Gentoo: flipper_length_mm")[2, 0].round(4).tolist()
-        [0.4281, 1.0006]
+        [0.4368, 1.0115]
         """
         if not 0.0 < level < 1.0:
             raise ValueError(f"level is {level!r}; a number between 0 and 1 is wanted")
@@ -437,8 +437,9 @@ class SoftmaxResult:
     # --------------------------------------------------------------------------------------------------- hypotheses
 
     def _constraint_names(self) -> constraints.Names:
-        return constraints.names_of(self.classes.tolist(), self.feature_names, self.fit_intercept,
-                                    self._reference_index)
+        return constraints.Names([str(label) for label in self.classes.tolist()],
+                                 inference.parameter_names(self.feature_names, self.fit_intercept),
+                                 self._reference_index)
 
     def _constraints(self, constraint: Any, q: ArrayLike | None) -> Constraints:
         names = self._constraint_names()
@@ -534,10 +535,10 @@ class SoftmaxResult:
         >>> penguins = cs.datasets.load_penguins()
         >>> result = cs.fit_formula("species ~ flipper_length_mm + body_mass_g", penguins)
         >>> print(result.wald_test("body_mass_g = 0"))
-        Wald test of body_mass_g = 0: chi2(2) = 15.7562, p = 0.000379
+        Wald test of body_mass_g = 0: chi2(2) = 14.5696, p = 0.000686
         >>> test = result.wald_test("Gentoo: flipper_length_mm = Chinstrap: flipper_length_mm, Gentoo: body_mass_g = 0")
         >>> test.df, round(test.statistic, 4)
-        (2, 19.9037)
+        (2, 14.1856)
         """
         return self._wald(self._constraints(constraint, q))
 
@@ -580,7 +581,7 @@ class SoftmaxResult:
         >>> result = cs.fit_formula("species ~ flipper_length_mm + body_mass_g", penguins)
         >>> nested = cs.fit_formula("species ~ flipper_length_mm", penguins)
         >>> round(result.lr_test(nested).statistic, 4), round(result.lr_test("body_mass_g = 0").statistic, 4)
-        (25.5803, 25.5803)
+        (19.0111, 19.0111)
         """
         if not isinstance(nested, SoftmaxResult):
             return hypotheses.likelihood_ratio(self._likelihood("a likelihood ratio"), self._constraints(nested, q))
@@ -655,7 +656,7 @@ class SoftmaxResult:
         >>> penguins = cs.datasets.load_penguins()
         >>> result = cs.fit_formula("species ~ flipper_length_mm", penguins)
         >>> print(result.score_test(X_extra=penguins[["body_mass_g"]]))
-        Score test of body_mass_g: chi2(2) = 22.5137, p = 1.29e-05
+        Score test of body_mass_g: chi2(2) = 16.0625, p = 0.000325
         """
         if (constraint is None) == (X_extra is None):
             raise ValueError("a constraint or X_extra is wanted, " + ("not both" if X_extra is not None else "one of "
@@ -709,12 +710,12 @@ class SoftmaxResult:
         >>> penguins = cs.datasets.load_penguins()
         >>> print(cs.fit_formula("species ~ flipper_length_mm + sex", penguins).test_terms("lr"))
         Likelihood ratio tests of terms (each dropped alone)
-        ================================================
+        ===============================================
                                   chi2    df     P>chi2
-        ------------------------------------------------
-        flipper_length_mm     479.5577     2  7.35e-105
-        sex                    20.5127     2   3.51e-05
-        ================================================
+        -----------------------------------------------
+        flipper_length_mm     453.3551     2   3.59e-99
+        sex                    37.3031     2   7.94e-09
+        ===============================================
         """
         test = self._tester(kind)
         terms = self.design.terms if self.design is not None else {
@@ -754,7 +755,7 @@ class SoftmaxResult:
         >>> penguins = cs.datasets.load_penguins()
         >>> result = cs.fit_formula("species ~ flipper_length_mm + body_mass_g", penguins)
         >>> print(result.test_combine("Adelie", "Chinstrap", kind="lr"))
-        Likelihood ratio test of Adelie = Chinstrap: chi2(2) = 46.0338, p = 1.01e-10
+        Likelihood ratio test of Adelie = Chinstrap: chi2(2) = 41.5151, p = 9.66e-10
         >>> result.test_combine().names
         ('Adelie = Chinstrap', 'Adelie = Gentoo', 'Chinstrap = Gentoo')
         """

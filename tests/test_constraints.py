@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from csoftmax import constraints
+from csoftmax.constraints import Names
 
-NAMES = constraints.names_of(["a", "b", "c"], ["x", "x1", "x10", "z[T.u v]", "bs(x, df=4)[1]", "x:z"], True, 0)
-SYMMETRIC = constraints.names_of(["a", "b", "c"], ["x"], True, None)
+NAMES = Names(["a", "b", "c"], ["x", "x1", "x10", "z[T.u v]", "bs(x, df=4)[1]", "x:z", "Intercept"], 0)
+SYMMETRIC = Names(["a", "b", "c"], ["x", "Intercept"], None)
 
 
 def shown(text, names=NAMES):
@@ -58,7 +59,7 @@ def test_commas_chains_and_sequences_make_several_constraints():
 
 
 def test_labels_that_are_numbers_are_classes_before_a_colon_and_numbers_elsewhere():
-    names = constraints.names_of([0, 1, 2], ["0", "x"], True, 0)
+    names = Names(["0", "1", "2"], ["0", "x"], 0)
     matrix, values = shown("1: x = 2", names)
     assert np.argwhere(matrix).tolist() == [[0, 0, 1]] and values.tolist() == [2.0]
     assert np.argwhere(shown("1: `0` = 2: `0`", names)[0]).tolist() == [[0, 0, 0], [0, 1, 0]]
@@ -96,9 +97,10 @@ def test_units_do_not_make_constraints_dependent():
     ("d: x = 0", "names the class 'd'; the model has 'a', 'b', 'c'"),
     ("b: y = 0", "names the feature 'y'"),
     ("x", "no '='"),
-    ("x = ", "its end stands where a name"),
-    ("x = 0,", "its end stands where a name"),
-    ("x 1 = 0", "'1' stands where an operator"),
+    ("x = ", "'its end' stands where a name"),
+    ("x = 0,", "'its end' stands where a name"),
+    ("x = 0 x1", "'x1' stands where an operator"),
+    ("x 1 = 0", "'1' stands where '=' or an operator"),
     ("x * x1 = 0", "multiplies two coefficients"),
     ("x / x1 = 0", "divides by what is not a number"),
     ("x / 0 = 0", "divides by what is not a number, or is 0"),
@@ -117,7 +119,7 @@ def test_errors_name_what_is_wrong_and_what_there_is(text, says):
 
 
 def test_what_may_be_an_interaction_or_a_class_has_to_be_told_apart():
-    names = constraints.names_of(["a", "b"], ["x", "b:x"], True, 0)
+    names = Names(["a", "b"], ["x", "b:x"], 0)
     with pytest.raises(ValueError, match="is a feature, and 'x' is one of the class 'b'"):
         constraints.from_text("b:x = 0", names)
     assert np.argwhere(shown("`b:x` = 0", names)[0]).tolist() == [[0, 0, 1]]
@@ -127,7 +129,7 @@ def test_what_may_be_an_interaction_or_a_class_has_to_be_told_apart():
 def test_a_sum_over_all_symmetric_rows_constrains_nothing():
     with pytest.raises(ValueError, match="constrains nothing"):
         constraints.from_text("a: x + b: x + c: x = 0", SYMMETRIC)
-    with pytest.raises(ValueError, match="row 1 .* constrains nothing"):
+    with pytest.raises(ValueError, match=r"row 1 .* constrains nothing"):
         constraints.from_matrix([[1, 0, 0, 0, 0, 0], [1, 0, 1, 0, 1, 0]], None, SYMMETRIC)
 
 
