@@ -283,7 +283,8 @@ class MetricCoordinates:
         """
         moved = np.moveaxis(self.by_standardized(matrix) @ self._T, 1, 0)
         pulled = _helmert_adjoint(moved.reshape(self.n_classes, -1))
-        return np.moveaxis(pulled.reshape(self.n_classes - 1, *moved.shape[1:]), 1, 0).reshape(len(matrix), -1)
+        by_class = pulled.reshape(self.n_classes - 1, *moved.shape[1:])
+        return np.moveaxis(by_class, 1, 0).reshape(len(matrix), by_class.shape[0] * by_class.shape[2])
 
     def by_standardized(self, matrix: Array) -> Array:
         """Return what applies to the standardised rows as `matrix`, of shape (..., p), does to those in X's units."""

@@ -1,0 +1,258 @@
+"""Profile-likelihood intervals: against brute force, certified suprema, and what they are defined by.
+
+It stands on csoftmax.fit and on the reference results.
+"""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import references_io
+from scipy.optimize import toms748
+from scipy.stats import chi2
+
+import csoftmax as cs
+
+# an end's error, of its distance from the estimate: 1e-9 of brentq's and 1e-12 or so of the likelihoods'
+END = {"rtol": 1e-7, "atol": 1e-9}
+
+
+def simulated(n=100, d=1, C=3, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d))
+    return X, (X @ (0.5 * rng.standard_normal((d, C))) + rng.gumbel(size=(n, C))).argmax(axis=1)
+
+
+def profile(X, y, C, k, i, c, weights=None, offset=None, steps=60):
+    """max L where the coefficient i (the intercept last) of class k against class 0 is c: damped Newton steps."""
+    Z = np.column_stack([X, np.ones(len(X))])
+    p = Z.shape[1]
+    free = np.arange((C - 1) * p) != (k - 1) * p + i
+    theta = np.where(free, 0.0, c)
+    weights = np.ones(len(y)) if weights is None else weights
+    offset = 0.0 if offset is None else offset
+
+    def evaluate(theta):
+        logits = np.column_stack([np.zeros(len(Z)), Z @ theta.reshape(C - 1, p).T]) + offset
+        logits -= logits.max(axis=1, keepdims=True)
+        prob = np.exp(logits)
+        total = prob.sum(axis=1)
+        return float(weights @ (logits[np.arange(len(y)), y] - np.log(total))), prob / total[:, np.newaxis]
+
+    value, prob = evaluate(theta)
+    for _ in range(steps):
+        residual = weights[:, np.newaxis] * (np.eye(C)[y] - prob)
+        gradient = (residual[:, 1:].T @ Z).ravel()[free]
+        S = np.einsum("jk,kl->jkl", prob[:, 1:], np.eye(C - 1)) - np.einsum("jk,jl->jkl", prob[:, 1:], prob[:, 1:])
+        information = np.einsum("j,jkl,ja,jb->kalb", weights, S, Z, Z).reshape(2 * (len(theta),))[np.ix_(free, free)]
+        step = np.linalg.lstsq(information, gradient, rcond=None)[0]
+        size = 1.0
+        while size > 1e-6:
+            trial = theta.copy()
+            trial[free] += size * step
+            new_value, new_prob = evaluate(trial)
+            if new_value >= value:
+                theta, value, prob = trial, new_value, new_prob
+                break
+            size /= 2.0
+        else:
+            break
+    return value
+
+
+def brute_force_end(X, y, C, k, i, top, start, far, level=0.95, **data):
+    """Where 2 (top - profile) crosses the level between `start` and `far`."""
+    def excess(c):
+        return 2.0 * (top - profile(X, y, C, k, i, c, **data)) - chi2.ppf(level, 1)
+
+    return toms748(excess, start, far, xtol=1e-11)
+
+
+@pytest.mark.parametrize(("C", "d"), [(2, 1), (2, 2), (3, 1), (4, 1)])
+def test_ends_are_those_of_brute_force(C, d):
+    X, y = simulated(C=C, d=d, seed=10 * C + d)
+    result = cs.fit(X, y, reference=0)
+    ends, wald = result.conf_int(method="profile"), result.conf_int()
+    assert np.isnan(ends[0]).all() and ends.shape == wald.shape
+    for k in range(1, C):
+        for i in range(d + 1):
+            estimate = result.params[k, i]
+            for end, far in zip(ends[k, i], wald[k, i], strict=True):
+                expected = brute_force_end(X, y, C, k, i, result.log_likelihood, estimate,
+                                           estimate + 3.0 * (far - estimate))
+                np.testing.assert_allclose(end - estimate, expected - estimate, **END)
+
+
+def test_ends_with_weights_and_offset_are_those_of_brute_force():
+    X, y = simulated(seed=1)
+    rng = np.random.default_rng(2)
+    weights, offset = rng.integers(0, 3, len(y)).astype(float), rng.standard_normal((len(y), 3))
+    result = cs.fit(X, y, reference=0, sample_weight=weights, offset=offset)
+    end = result.conf_int(method="profile", coefficients="2: x1", level=0.8)[2, 0, 1]
+    estimate = result.params[2, 0]
+    expected = brute_force_end(X, y, 3, 2, 0, result.log_likelihood, estimate, estimate + 3.0, level=0.8,
+                               weights=weights, offset=offset)
+    np.testing.assert_allclose(end - estimate, expected - estimate, **END)
+    repeated = np.repeat(np.arange(len(y)), weights.astype(int))
+    again = cs.fit(X[repeated], y[repeated], reference=0, offset=offset[repeated])
+    np.testing.assert_allclose(again.conf_int(method="profile", level=0.8)[2, 0, 1], end, **END)
+    counts = cs.fit(X, np.eye(3)[y] * weights[:, np.newaxis], reference=0, offset=offset)
+    np.testing.assert_allclose(counts.conf_int(method="profile", level=0.8)[2, 0, 1], end, **END)
+
+
+@pytest.mark.parametrize("reference", [None, 0, 2])
+def test_the_likelihood_ratio_of_an_end_is_the_level(reference):
+    X, y = simulated(d=2, seed=3)
+    result = cs.fit(X, y, reference=reference)
+    for level in (0.5, 0.99):
+        ends = result.conf_int(method="profile", level=level)
+        for k in range(3):
+            for i, name in enumerate(["x1", "x2", "Intercept"]):
+                if k == reference:
+                    assert np.isnan(ends[k, i]).all()
+                    continue
+                assert ends[k, i, 0] < result.params[k, i] < ends[k, i, 1]
+                for end in ends[k, i]:
+                    test = result.lr_test(f"{k}: {name} = {end!r}".replace("np.float64(", "").replace(")", ""))
+                    np.testing.assert_allclose(test.pvalue, 1.0 - level, rtol=1e-6)
+
+
+def test_an_interval_against_another_reference_is_its_negative():
+    X, y = simulated(seed=4)
+    result = cs.fit(X, y, reference=0)
+    one, other = result.conf_int(method="profile"), result.rebase(1).conf_int(method="profile")
+    np.testing.assert_allclose(one[1], -other[0, :, ::-1], **END)
+    # two classes: symmetric rows are half of the binomial's
+    two = cs.fit(X, y > 0, reference=False)
+    half = two.rebase(None).conf_int(method="profile")
+    np.testing.assert_allclose(2.0 * half[1], two.conf_int(method="profile")[1], **END)
+
+
+def test_intervals_do_not_depend_on_units():
+    X, y = simulated(d=2, seed=5)
+    ends = cs.fit(X, y, reference=0).conf_int(method="profile")
+    changed = cs.fit(X * [1e6, 1e-3] + [1e9, 0.0], y, reference=0).conf_int(method="profile", coefficients="x1, x2")
+    # x1 is rounded to 1e-13 of its spread by the shift
+    np.testing.assert_allclose(changed[1:, :2] * np.array([1e6, 1e-3])[:, np.newaxis], ends[1:, :2], rtol=1e-6)
+    assert np.isnan(changed[:, 2]).all()
+
+
+def test_intervals_are_bit_identical_for_every_number_of_threads():
+    X, y = simulated(n=20_000, seed=6)
+    one, two = (cs.fit(X, y, n_threads=n).conf_int(method="profile") for n in (1, 2))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_large_samples_have_the_wald_interval():
+    X, y = simulated(n=200_000, seed=7)
+    result = cs.fit(X, y, reference=0)
+    wald, ends = result.conf_int()[1:], result.conf_int(method="profile")[1:]
+    # apart by the next order, 1 / sqrt(n) of the width
+    np.testing.assert_allclose((ends - wald) / (wald[..., 1:] - wald[..., :1]), 0.0, atol=5e-3)
+
+
+def test_a_robust_covariance_makes_no_difference():
+    X, y = simulated(seed=8)
+    result = cs.fit(X, y)
+    np.testing.assert_array_equal(result.with_covariance("HC0").conf_int(method="profile"),
+                                  result.conf_int(method="profile"))
+
+
+# -------------------------------------------------------------------------------------------------- separated samples
+
+def separated(name):
+    reference = references_io.load(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cs.SeparationWarning)
+        return reference, cs.fit(pd.DataFrame(reference.X, columns=reference.features),
+                                 np.array(reference.classes)[reference.y], sample_weight=reference.weights,
+                                 reference=reference.classes[0])
+
+
+def test_quasi_separated_samples_have_one_infinite_end_and_finite_ends_from_the_certified_supremum():
+    reference, result = separated("separation_endometrial")
+    ends = result.conf_int(method="profile")[1]
+    assert ends[0, 1] == np.inf and np.isfinite(ends.ravel()[[0, *range(2, 8)]]).all()
+    # profiles far out on the way to the supremum are as flat as float64 can tell
+    for i, (low, inside, high) in enumerate([(0.0, 3.0, None), (-1.0, 0.0, 1.0), (-9.0, -3.0, 0.0), (0.0, 4.0, 20.0)]):
+        for end, far in zip(ends[i], (low, high), strict=True):
+            if far is not None:
+                expected = brute_force_end(reference.X, reference.y, 2, 1, i, reference.supremum, inside, far)
+                np.testing.assert_allclose(end, expected, rtol=1e-6)
+
+
+def test_directions_of_separation_decide_which_ends_are_infinite():
+    _, result = separated("separation_penguins_island")
+    ends = pd.DataFrame(result.conf_int(method="profile").reshape(-1, 2))
+    chinstrap, gentoo = ends.iloc[4:8], ends.iloc[8:12]
+    # bill length has a maximum; Chinstraps live on Dream alone, Gentoos on Biscoe, of the islands
+    assert np.isfinite(chinstrap.iloc[0]).all() and np.isfinite(gentoo.iloc[0]).all()
+    assert np.isinf(chinstrap.iloc[1:]).to_numpy().tolist() == [[False, True], [True, True], [True, False]]
+    assert np.isinf(gentoo.iloc[1:]).to_numpy().tolist() == [[True, False], [True, False], [False, False]]
+
+
+def test_completely_separated_samples_have_intervals_with_one_end():
+    X = np.array([[0.0], [1.0], [2.0], [3.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cs.SeparationWarning)
+        result = cs.fit(X, [0, 0, 1, 1], reference=0)
+    low, high = result.conf_int(method="profile", coefficients="x1")[1, 0]
+    assert high == np.inf
+    expected = brute_force_end(X, np.array([0, 0, 1, 1]), 2, 1, 0, 0.0, 5.0, -2.0)
+    np.testing.assert_allclose(low, expected, rtol=1e-6)
+
+
+# -------------------------------------------------------------------------------------------------------- hard inputs
+
+def test_collinear_columns_have_no_interval_and_the_others_theirs():
+    X, y = simulated(d=2, seed=11)
+    doubled = cs.fit(np.column_stack([X, X[:, 0]]), y, reference=0).conf_int(method="profile")
+    plain = cs.fit(X, y, reference=0).conf_int(method="profile")
+    assert np.isnan(doubled[:, [0, 2]]).all()
+    np.testing.assert_allclose(doubled[1:, 1], plain[1:, 1], **END)
+
+
+def test_models_without_intercept_or_feature_have_intervals():
+    X, y = simulated(C=2, seed=12)
+    result = cs.fit(X, y, fit_intercept=False, reference=0)
+    low, high = result.conf_int(method="profile")[1, 0]
+    for end in (low, high):
+        logits = end * X[:, 0]
+        value = float(np.sum(np.where(y == 1, logits, 0.0) - np.logaddexp(0.0, logits)))
+        np.testing.assert_allclose(2.0 * (result.log_likelihood - value), chi2.ppf(0.95, 1), rtol=1e-7)
+    constant = cs.fit(X[:, :0], y, reference=0)
+    share, n = y.mean(), len(y)
+    for end in constant.conf_int(method="profile")[1, 0]:
+        q = 1.0 / (1.0 + np.exp(-end))
+        deviance = 2.0 * n * (share * np.log(share / q) + (1 - share) * np.log((1 - share) / (1 - q)))
+        np.testing.assert_allclose(deviance, chi2.ppf(0.95, 1), rtol=1e-7)
+
+
+def test_what_is_not_asked_for_is_nan_whichever_the_method():
+    X, y = simulated(d=2, seed=13)
+    result = cs.fit(X, y, reference=0)
+    for method in ("wald", "profile"):
+        one = result.conf_int(method=method, coefficients=["1: x2", "2: Intercept"])
+        assert np.argwhere(~np.isnan(one[..., 0])).tolist() == [[1, 1], [2, 2]]
+        np.testing.assert_allclose(one[1, 1], result.conf_int(method=method)[1, 1], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("options", "says"), [
+    ({"level": 1.0}, "level is 1.0"),
+    ({"method": "bootstrap"}, "method is 'bootstrap'; 'wald' or 'profile'"),
+    ({"method": "profile", "coefficients": "x9"}, "names the feature 'x9'; the model has 'x1', 'Intercept'"),
+])
+def test_intervals_say_what_they_want(options, says):
+    X, y = simulated(seed=14)
+    with pytest.raises(ValueError, match=says):
+        cs.fit(X, y).conf_int(**options)
+
+
+def test_an_end_that_is_not_found_is_a_warning_that_names_the_coefficient(monkeypatch):
+    from csoftmax import profile
+    monkeypatch.setattr(profile, "_MAX_STEPS", 0)
+    X, y = simulated(seed=15)
+    with pytest.warns(cs.ConvergenceWarning, match="1: x1 has no profile interval: the likelihood does not fall"):
+        ends = cs.fit(X, y, reference=0).conf_int(method="profile", coefficients="1: x1")
+    assert np.isnan(ends).all()
