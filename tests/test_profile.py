@@ -66,7 +66,7 @@ def brute_force_end(X, y, C, k, i, top, start, far, level=0.95, **data):
     def excess(c):
         return 2.0 * (top - profile(X, y, C, k, i, c, **data)) - chi2.ppf(level, 1)
 
-    return toms748(excess, start, far, xtol=1e-11)
+    return toms748(excess, *sorted((start, far)), xtol=1e-11)
 
 
 @pytest.mark.parametrize(("C", "d"), [(2, 1), (2, 2), (3, 1), (4, 1)])

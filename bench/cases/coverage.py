@@ -32,6 +32,12 @@ def wald(result, X):
     return low, high, np.column_stack([COEF, INTERCEPT])[1:]
 
 
+def profile(result, X):
+    """(lower, upper, truth) of the coefficients and intercepts, by their profile likelihoods."""
+    low, high = np.moveaxis(result.conf_int(level=LEVEL, method="profile")[1:], -1, 0)
+    return low, high, np.column_stack([COEF, INTERCEPT])[1:]
+
+
 def probability(scale):
     def intervals(result, X):
         """(lower, upper, truth) of the probabilities at POINTS."""
@@ -50,7 +56,7 @@ def margins(result, X):
 
 
 # {name: function of (result, X) that gives lower, upper and truth, of one shape}
-INTERVALS = {"Wald": wald, "probability, logit": probability("logit"), "probability": probability("probability"),
+INTERVALS = {"Wald": wald, "profile": profile, "probability, logit": probability("logit"), "probability": probability("probability"),
              "average effects": margins}  # fmt: skip
 # those that are shown, and hold no claim: they are known to be poor where a probability is near 0 or 1
 SHOWN_ONLY = {"probability"}
