@@ -315,4 +315,4 @@ def _columns(samples: DenseSamples, rows: NDArray[np.intp]) -> Array:
 
 
 def _unseen_note(n_unseen: int) -> str:
-    return f"{n_unseen} constraints are left out: the columns are collinear with others" if n_unseen else ""
+    return f"without {n_unseen} of the constraints, of collinear columns: the data cannot tell" if n_unseen else ""

@@ -13,6 +13,7 @@ from scipy import linalg
 from scipy.stats import chi2, kstest
 
 import csoftmax as cs
+from csoftmax._threads import row_blocks
 from csoftmax.constraints import Constraints
 from csoftmax.metric import MetricCoordinates
 from csoftmax.objective import SoftmaxObjective
@@ -147,8 +148,9 @@ def test_score_of_extra_columns_is_that_of_the_larger_model_under_the_hypothesis
 
 @pytest.mark.parametrize("convert", [np.float32, np.asfortranarray, lambda X: np.round(20 * X + 100).astype(np.uint8)])
 def test_score_of_extra_columns_takes_every_kind_of_columns(convert):
-    X, y = simulated(n=5000, d=3, C=3, seed=5)  # more than one block of rows
+    X, y = simulated(n=50_000, d=3, C=3, seed=5)
     X = convert(X)
+    assert len(row_blocks(len(X), 6)) > 1
     test = cs.fit(X[:, :1], y).score_test(X_extra=X[:, 1:])
     expected = cs.fit(np.asarray(X, dtype=np.float64), y).score_test("x2 = 0, x3 = 0")
     np.testing.assert_allclose(test.statistic, expected.statistic, rtol=1e-8)
@@ -222,7 +224,7 @@ def test_an_offset_stays_in_the_restricted_model():
 
 
 def test_statistics_are_bit_identical_for_every_number_of_threads():
-    X, y = simulated(n=20_000, seed=12)
+    X, y = simulated(n=60_000, seed=12)
     one, two = (cs.fit(X, y, n_threads=n) for n in (1, 2))
     np.testing.assert_array_equal(all_tests(one), all_tests(two))
     extra = X[:, :1] ** 2
@@ -299,6 +301,15 @@ def test_a_result_that_is_not_nested_says_what_does_not_fit():
         weighted.lr_test("x1 = 0")
     with pytest.raises(ValueError, match="q is given beside a nested result"):
         result.lr_test(cs.fit(smaller, y), q=[1.0])
+
+
+def test_columns_far_from_0_are_no_combinations_of_each_other():
+    X, y = simulated(d=1, seed=28)
+    far = 1e9 + X
+    result = cs.fit(np.column_stack([far, X ** 3]), y)
+    assert result.lr_test(cs.fit(pd.DataFrame({"twice": 2.0 * far[:, 0]}), y)).df == 2
+    with pytest.raises(ValueError, match="no combinations"):
+        result.lr_test(cs.fit(pd.DataFrame({"square": 1e9 + X[:, 0] ** 2}), y))
 
 
 def test_results_without_data_are_compared_by_names_and_likelihoods():
@@ -469,6 +480,11 @@ def test_collinear_columns_have_no_wald_test_and_likelihood_tests_of_what_the_da
     both, one = result.lr_test("x1 = 0, x3 = 0"), plain.lr_test("x1 = 0")
     assert both.df == one.df == 2
     np.testing.assert_allclose(both.statistic, one.statistic, **LR_TOLERANCE)
+    # of two hypotheses about the copies the data can tell their sum
+    apart = cs.fit(doubled, y, reference=0).lr_test("1: x1 = 1, 1: x3 = -0.25")
+    sums = cs.fit(X, y, reference=0).lr_test("1: x1 = 0.75")
+    assert apart.df == sums.df == 1 and "without 1 of the constraints" in apart.note
+    np.testing.assert_allclose(apart.statistic, sums.statistic, **LR_TOLERANCE)
     score = plain.score_test(X_extra=X[:, :1])
     assert score.df == 0 and np.isnan(score.pvalue)
 

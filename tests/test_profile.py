@@ -4,6 +4,7 @@ It stands on csoftmax.fit and on the reference results.
 """
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -139,7 +140,7 @@ def test_intervals_do_not_depend_on_units():
 
 
 def test_intervals_are_bit_identical_for_every_number_of_threads():
-    X, y = simulated(n=20_000, seed=6)
+    X, y = simulated(n=60_000, seed=6)
     one, two = (cs.fit(X, y, n_threads=n).conf_int(method="profile") for n in (1, 2))
     np.testing.assert_array_equal(one, two)
 
@@ -203,6 +204,20 @@ def test_completely_separated_samples_have_intervals_with_one_end():
     np.testing.assert_allclose(low, expected, rtol=1e-6)
 
 
+def test_rows_without_weight_and_counts_of_0_do_not_end_an_interval():
+    X, y = np.array([[0.0], [1.0], [2.0], [3.0], [9.0]]), np.array([0, 0, 1, 1, 0])
+    weights = np.array([1.0, 1.0, 1.0, 1.0, 0.0])
+    ends = []
+    for data in ({"X": X[:4], "y": y[:4]}, {"X": X, "y": y, "sample_weight": weights},
+                 {"X": X, "y": np.eye(2)[y] * weights[:, np.newaxis]}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", cs.SeparationWarning)
+            ends.append(cs.fit(**data, reference=0).conf_int(method="profile")[1])
+    assert ends[0][0, 1] == np.inf and ends[0][1, 0] == -np.inf
+    for other in ends[1:]:
+        np.testing.assert_allclose(other, ends[0], rtol=1e-6)
+
+
 # -------------------------------------------------------------------------------------------------------- hard inputs
 
 def test_collinear_columns_have_no_interval_and_the_others_theirs():
@@ -255,4 +270,19 @@ def test_an_end_that_is_not_found_is_a_warning_that_names_the_coefficient(monkey
     X, y = simulated(seed=15)
     with pytest.warns(cs.ConvergenceWarning, match="1: x1 has no profile interval: the likelihood does not fall"):
         ends = cs.fit(X, y, reference=0).conf_int(method="profile", coefficients="1: x1")
+    assert np.isnan(ends).all()
+
+
+def test_a_restricted_fit_without_certificate_makes_no_end(monkeypatch):
+    from csoftmax import profile
+
+    def uncertified(*args, **options):
+        maximum = maximize(*args, **options)
+        return replace(maximum, certificate=replace(maximum.certificate, holds=False))
+
+    maximize = profile.maximize
+    monkeypatch.setattr(profile, "maximize", uncertified)
+    X, y = simulated(seed=16)
+    with pytest.warns(cs.ConvergenceWarning, match="2: Intercept has no profile interval: a restricted fit failed"):
+        ends = cs.fit(X, y, reference=0).conf_int(method="profile", coefficients="2: Intercept")
     assert np.isnan(ends).all()

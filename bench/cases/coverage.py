@@ -56,8 +56,8 @@ def margins(result, X):
 
 
 # {name: function of (result, X) that gives lower, upper and truth, of one shape}
-INTERVALS = {"Wald": wald, "profile": profile, "probability, logit": probability("logit"), "probability": probability("probability"),
-             "average effects": margins}  # fmt: skip
+INTERVALS = {"Wald": wald, "profile": profile, "probability, logit": probability("logit"),
+             "probability": probability("probability"), "average effects": margins}  # fmt: skip
 # those that are shown, and hold no claim: they are known to be poor where a probability is near 0 or 1
 SHOWN_ONLY = {"probability"}
 
