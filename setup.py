@@ -64,7 +64,8 @@ extensions = [
               depends=SOURCES, include_dirs=["src"])
     for level, flags in LEVELS.items() for suffix, macros in PRECISIONS.items()
 ]
-extensions += [extension("csoftmax._cpu", "src/cpu.pyx"), extension(HELPERS, "src/_cyutility.c"),
+extensions += [extension("csoftmax._cpu", "src/cpu.pyx"), extension("csoftmax._handoff", "src/handoff.pyx"),
+               extension(HELPERS, "src/_cyutility.c"),
                extension("csoftmax.cython_softmax", "src/cython_softmax.pyx")]
 
 setup(

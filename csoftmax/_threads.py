@@ -1,6 +1,6 @@
 """Fixed blocks of rows, worked on by a pool of threads, results taken in the order of the blocks.
 
-`samples` and `special` stand on it. It stands on threading and multiprocessing.
+`samples` and `special` stand on it. It stands on threading, multiprocessing and `_handoff`.
 The blocks depend on the shapes alone, never on the number of threads, and results are handed back in block order:
 so every sum is bit-identical for every `n_threads`. Kernels hold no GIL and no BLAS runs inside.
 """
@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from csoftmax._handoff import Counter
+
 T = TypeVar("T")
 
 # One block of X: 128 K doubles, at least 0.1 ms of work, against 6 us for a call; up to 512 K (4 MB)
@@ -26,6 +28,9 @@ T = TypeVar("T")
 BLOCK_ELEMENTS = 1 << 17
 MAX_BLOCK_ELEMENTS = 1 << 19
 MIN_BLOCK_ROWS = 256
+
+# how long a thread without work looks out for some before it sleeps: iterations of a fit are less far apart
+WATCH_SECONDS = 1e-4
 
 _pools: dict[tuple[int, int], _Pool] = {}
 
@@ -151,6 +156,7 @@ def _work_together(function: Callable[[int, int], T], blocks: list[tuple[int, in
     stopped = False
     begun: list[None] = []
     ended: list[BaseException | None] = []
+    n_ended = Counter()
     end: SimpleQueue[None] = SimpleQueue()
 
     def work() -> None:
@@ -159,7 +165,7 @@ def _work_together(function: Callable[[int, int], T], blocks: list[tuple[int, in
                 break
             results[i] = function(*blocks[i])
 
-    def help_to_work() -> None:
+    def help_to_work() -> Counter:
         nonlocal stopped
         error = None
         begun.append(None)  # before it takes a block: one that begins later finds none, or `stopped`
@@ -170,9 +176,12 @@ def _work_together(function: Callable[[int, int], T], blocks: list[tuple[int, in
             error = raised
         ended.append(error)
         end.put(None)
+        return n_ended
 
     def wait_for_helpers() -> None:
         # for those that have begun, which may be in a kernel; nobody waits for the others
+        if len(ended) < len(begun):
+            n_ended.wait(len(begun), WATCH_SECONDS)
         while len(ended) < len(begun):
             end.get()
 
@@ -194,19 +203,22 @@ def _work_together(function: Callable[[int, int], T], blocks: list[tuple[int, in
 
 
 class _Pool:
-    """n_threads - 1 threads that take tasks from one queue and never end; tasks raise nothing.
+    """n_threads - 1 threads that take tasks from one queue and never end.
 
-    A ThreadPoolExecutor's tasks have Futures with locks of their own: 8 empty blocks on two threads took 16 us, here
-    12; and where no second CPU was free, two threads 12% longer than one on 58 000 x 9 x 7, here 5%.
+    A task raises nothing, and returns the counter to which 1 is to be added when it has ended. After one a thread
+    watches for the next, as its caller does for its end: 58 000 x 9 x 7 took 1.03 ms on one thread, 0.63 on two that
+    slept, as those of a ThreadPoolExecutor do, and 0.57 on two that watch.
     """
 
     def __init__(self, n_threads: int) -> None:
-        self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._tasks: SimpleQueue[Callable[[], Counter]] = SimpleQueue()
+        self._put, self._taken = Counter(), Counter()
         self._unborn = iter(range(1, n_threads))
 
-    def submit(self, task: Callable[[], None]) -> None:
+    def submit(self, task: Callable[[], Counter]) -> None:
         """Have a thread call `task` when one is free."""
         self._tasks.put(task)
+        self._put.add()
         for i in self._unborn:
             # a daemon: it must not keep the interpreter from ending, nor does it hold anything between tasks
             threading.Thread(target=self._serve, name=f"csoftmax-{i}", daemon=True).start()
@@ -214,7 +226,11 @@ class _Pool:
 
     def _serve(self) -> None:
         while True:
-            self._tasks.get()()
+            task = self._tasks.get()
+            self._taken.add()
+            ended = task()
+            del task  # it holds the arrays of its call
+            ended.add_then_wait(self._put, self._taken.value + 1, WATCH_SECONDS)
 
 
 def _pool(n_threads: int) -> _Pool:

@@ -19,7 +19,8 @@ SOURCES = {path.stem: path for path in sorted(PACKAGE.glob("*.py"))}
 
 # from the ground up; a module imports only from lines above its own. A new module gets its place here first.
 LAYERS = (
-    ("datasets", "_files", "tables", "_cpu", "_cyutility", "_kernels_baseline", "_kernels_v3", "_kernels_v4"),
+    ("datasets", "_files", "tables", "_cpu", "_handoff", "_cyutility", "_kernels_baseline", "_kernels_v3",
+     "_kernels_v4"),
     ("_dispatch", "_threads"),
     ("samples", "cython_softmax", "constraints"),
     ("encoding",),
@@ -127,8 +128,8 @@ def test_import_csoftmax_imports_no_optional_library():
 # ---------------------------------------------------------------------------------------------------------------------
 # Compiled modules
 
-COMPILED = ["_cpu", "cython_softmax", *(f"_kernels_{level}{precision}" for level in ("baseline", "v3", "v4")
-                                        for precision in ("", "_single"))]
+COMPILED = ["_cpu", "_handoff", "cython_softmax",
+            *(f"_kernels_{level}{precision}" for level in ("baseline", "v3", "v4") for precision in ("", "_single"))]
 
 
 def stubbed(module):
@@ -136,7 +137,7 @@ def stubbed(module):
     tree = ast.parse((PACKAGE / f"{module}.pyi").read_text(encoding="utf-8"))
     names = set()
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             names.add(node.name)
         elif isinstance(node, ast.AnnAssign):
             names.add(node.target.id)

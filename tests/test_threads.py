@@ -18,7 +18,37 @@ import pytest
 
 import csoftmax as cs
 from csoftmax import _threads, samples
+from csoftmax._handoff import Counter
 from csoftmax._threads import check_n_threads, default_n_threads, map_blocks, row_blocks
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Counters
+
+
+def test_waiting_for_a_counter_ends_when_another_thread_adds_to_it():
+    first, second = Counter(), Counter()
+
+    def answer():
+        first.wait(2, 60)
+        second.add_then_wait(first, 2, 60)
+
+    thread = threading.Thread(target=answer)
+    begin = time.perf_counter()
+    thread.start()
+    first.add()
+    first.add()
+    second.wait(1, 60)
+    thread.join()
+    assert (first.value, second.value) == (2, 1)
+    assert time.perf_counter() - begin < 30  # either wait would last a minute
+
+
+def test_waiting_for_a_counter_ends_with_the_time_allowed():
+    counter = Counter()
+    counter.wait(1, 0.01)
+    counter.add_then_wait(Counter(), 1, 0.01)
+    assert counter.value == 1
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Blocks
