@@ -10,7 +10,7 @@ from libc.string cimport memcpy, memmove, memset
 cdef extern from "simd.h" nogil:
     ctypedef double number "number_t"   # double, or float in the modules for it
     ctypedef double vec "vec_t"         # to Cython a double: its arithmetic compiles to the vector's
-    const Py_ssize_t VEC_LANES, FORWARD_ROWS, FORWARD_VECS, DOT_ROWS, OUTER_CLASSES, OUTER_VECS
+    const Py_ssize_t VEC_LANES, FORWARD_ROWS, FORWARD_VECS, DOT_ROWS, OUTER_CLASSES, OUTER_VECS, COLUMN_PAIRS
     vec vload(const number *p)
     vec vload_once(const number *p)
     void vstore(number *p, vec v)

@@ -1,8 +1,164 @@
 # Sums over rows of outer products of the features: the Hessian, the Gram matrix; and each column's total and range.
 #
 # csoftmax.samples stands on it; in the modules for double alone. It stands on load.pxi, tiles.pxi and residuals.pxi.
+
+# The Hessian's block i < k is sum_r q[r] x~_r x~_r', q[r] = mass[r] p[r, i] p[r, k]: symmetric, and of p (p + 1) / 2
+# products of two columns, which are the same in all blocks. With the rows in the lanes, and a tile of pairs of classes
+# by pairs of columns,
 #
-# Here a block is loaded with the intercept's column of ones as its last.
+#     sums[i k, a b] += sum_r q[i k, r] (x[a, r] x[b, r])
+#
+# half the multiplications of a product of matrices, none of them on padding, and a product of columns serves a tile's
+# pairs of classes. Against the matrix product of weighted rows with rows, one core of a Zen 4: 58 000 x 9 x 7 from 15.8
+# to 4.0 ms, 100 000 x 20 x 5 from 23.9 to 12.2, 50 000 x 54 x 7 from 86 to 75, where a large dgemm would take 120; at
+# 300 columns and 3 classes, where a product of columns serves 3 pairs alone, from 15 to 17.
+
+cdef enum:
+    PAIRS_AT_ONCE = 48          # of classes: their q take 100 kB
+    HESSIAN_ROWS = 256          # of a block: a tile's q and columns then stay in the L1 cache
+    PAIR_TILE = 6
+
+
+cdef inline void pair_tile(Py_ssize_t KT, const number *q, const Py_ssize_t *first, const Py_ssize_t *second,
+                           const number *x, Py_ssize_t ld, Py_ssize_t n_rows, number *sums,
+                           Py_ssize_t lds) noexcept nogil:
+    # KT pairs of classes by COLUMN_PAIRS pairs of columns, which begin at x + first[t] and x + second[t]
+    cdef vec acc[32]
+    cdef vec z[COLUMN_PAIRS]
+    cdef vec qk
+    cdef Py_ssize_t r = 0, k, t
+    for k in range(KT * COLUMN_PAIRS):
+        acc[k] = vset(0.0)
+    while r < n_rows:
+        for t in range(COLUMN_PAIRS):
+            z[t] = vload(x + first[t] + r) * vload(x + second[t] + r)
+        for k in range(KT):
+            qk = vload(q + k * ld + r)
+            for t in range(COLUMN_PAIRS):
+                acc[k * COLUMN_PAIRS + t] = acc[k * COLUMN_PAIRS + t] + qk * z[t]
+        r += VEC_LANES
+    for k in range(KT):
+        vadd_sums(sums + k * lds, &acc[k * COLUMN_PAIRS], COLUMN_PAIRS)
+
+
+cdef inline void pair_tiles(Py_ssize_t KT, const number *q, Py_ssize_t p, const number *x, Py_ssize_t ld,
+                            Py_ssize_t n_rows, number *sums, Py_ssize_t lds) noexcept nogil:
+    # all pairs a <= b of columns, row by row; the last is repeated where a tile goes beyond them
+    cdef Py_ssize_t first[COLUMN_PAIRS]
+    cdef Py_ssize_t second[COLUMN_PAIRS]
+    cdef Py_ssize_t i = 0, t, a = 0, b = 0
+    while i < lds:
+        for t in range(COLUMN_PAIRS):
+            first[t] = a * ld
+            second[t] = b * ld
+            if b < p - 1:
+                b += 1
+            elif a < p - 1:
+                a += 1
+                b = a
+        pair_tile(KT, q, first, second, x, ld, n_rows, sums + i, lds)
+        i += COLUMN_PAIRS
+
+
+cdef void add_pairs(const number *q, Py_ssize_t n_pairs, Py_ssize_t p, const number *x, Py_ssize_t ld,
+                    Py_ssize_t n_rows, number *sums, Py_ssize_t lds) noexcept nogil:
+    cdef Py_ssize_t k = 0, tiles = (n_pairs + PAIR_TILE - 1) // PAIR_TILE, height
+    while k < n_pairs:
+        height = (n_pairs - k + tiles - 1) // tiles  # tiles of nearly equal height
+        if height == 1:
+            pair_tiles(1, q + k * ld, p, x, ld, n_rows, sums + k * lds, lds)
+        elif height == 2:
+            pair_tiles(2, q + k * ld, p, x, ld, n_rows, sums + k * lds, lds)
+        elif height == 3:
+            pair_tiles(3, q + k * ld, p, x, ld, n_rows, sums + k * lds, lds)
+        elif height == 4:
+            pair_tiles(4, q + k * ld, p, x, ld, n_rows, sums + k * lds, lds)
+        elif height == 5:
+            pair_tiles(5, q + k * ld, p, x, ld, n_rows, sums + k * lds, lds)
+        else:
+            pair_tiles(6, q + k * ld, p, x, ld, n_rows, sums + k * lds, lds)
+        k += height
+        tiles -= 1
+
+
+cdef void store_columns(const Work *w, Py_ssize_t n_rows, const Layout *s, number *x) noexcept nogil:
+    # x[i, r] = column i of row r of the block, with a column of ones as the last where there is an intercept
+    cdef vec a[VEC_LANES]
+    cdef Py_ssize_t i = 0, r, g, start
+    while i < s.d:
+        start = min(i, s.columns - VEC_LANES)
+        for r in range(0, n_rows // VEC_LANES):
+            for g in range(VEC_LANES):
+                a[g] = vload(w.x + (VEC_LANES * r + g) * w.ldx + start)
+            vstore_columns(x + start * s.ld + VEC_LANES * r, s.ld, a, VEC_LANES)
+        i += VEC_LANES
+    if s.p > s.d:
+        for r in range(n_rows):
+            x[s.d * s.ld + r] = 1.0
+
+
+cdef void store_pair(const number *sums, Py_ssize_t p, double *out) noexcept nogil:
+    # the block of a pair of classes
+    cdef Py_ssize_t a, b
+    for a in range(p):
+        for b in range(a, p):
+            out[a * p + b] = out[b * p + a] = sums[0]
+            sums += 1
+
+
+def hessian_blocks(object X, int kind, const double[::1] shift, const double[::1] scale,
+                   const double[:, ::1] params, bint intercept,
+                   const double[:, ::1] counts, const double[::1] weights,
+                   const double[:, ::1] offset, double[:, :, ::1] blocks):
+    """Write the C (C - 1) / 2 blocks i < k of the log-likelihood's Hessian, in row order of the pairs:
+
+        H[i, k] = sum_r mass[r] p[r, i] p[r, k] x~_r x~_r'
+
+    The diagonal needs no pass: H[i, i] = -sum_{k != i} H[i, k], a sum of terms of one sign.
+    """
+    cdef Source x = make_source(X, kind)
+    cdef Py_ssize_t b, start, n_rows, padded, r, i, k, pair, group
+    cdef Layout s = make_layout(x.n, x.d, intercept, params.shape[0], False)
+    cdef Py_ssize_t C = s.n_classes, n_pairs = C * (C - 1) // 2, lds = round_up(s.p * (s.p + 1) // 2, COLUMN_PAIRS)
+    s.rows = min(<Py_ssize_t> HESSIAN_ROWS, round_up(x.n if x.n > 0 else 1, s.unit))
+    s.ld = s.rows + 64 // <Py_ssize_t> sizeof(number)
+    cdef Extras e = make_extras(x.n, shift, scale, None, counts, weights, offset)
+    cdef Parameters rows = joined(params, &s)
+    cdef Py_ssize_t columns_size = max(s.p, s.columns) * s.ld, q_size = min(n_pairs, <Py_ssize_t> PAIRS_AT_ONCE) * s.ld
+    cdef Work w = make_work(&s, columns_size + q_size + n_pairs * lds)
+    cdef number *columns = w.more
+    cdef number *q = columns + columns_size
+    cdef number *sums = q + q_size
+    cdef vec mass_p
+    with nogil:
+        pack_classes(&rows, &s, w.packed)
+        for b in range(n_blocks(x.n, &s)):
+            start = b * s.rows
+            n_rows = load_logits(&x, start, &s, &e, &w)
+            padded = round_up(n_rows, s.unit)
+            store_columns(&w, padded, &s, columns)
+            probabilities(w.a, padded, &s)
+            load_mass(start, n_rows, &s, &e, &w, True)
+            pair = 0    # of the first of a group's rows in `sums`
+            group = 0   # pairs in the group
+            for i in range(C):
+                for k in range(i + 1, C):
+                    for r in range(padded // VEC_LANES):
+                        mass_p = vload(w.mass + r * VEC_LANES) * vload(w.a + i * s.ld + r * VEC_LANES)
+                        vstore(q + group * s.ld + r * VEC_LANES, mass_p * vload(w.a + k * s.ld + r * VEC_LANES))
+                    group += 1
+                    if group == PAIRS_AT_ONCE or pair + group == n_pairs:
+                        add_pairs(q, group, s.p, columns, s.ld, padded, sums + pair * lds, lds)
+                        pair += group
+                        group = 0
+        if s.p > 0:
+            for pair in range(n_pairs):
+                store_pair(sums + pair * lds, s.p, &blocks[pair, 0, 0])
+        free(w.base)
+
+
+# The Gram matrix is one such block, where a product of two columns would serve one sum alone. So its rows are weighted,
+# and a block is loaded with the intercept's column of ones as its last.
 
 cdef void set_ones(Py_ssize_t n_rows, const Layout *s, const Work *w) noexcept nogil:
     cdef Py_ssize_t r
@@ -18,49 +174,6 @@ cdef void store_symmetric(const number *g, const Layout *s, double *out) noexcep
         for k in range(i, s.p):
             out[i * s.p + k] = g[i * s.ldg + gradient_place(k, s)]
             out[k * s.p + i] = out[i * s.p + k]
-
-
-def hessian_blocks(object X, int kind, const double[::1] shift, const double[::1] scale,
-                   const double[:, ::1] params, bint intercept,
-                   const double[:, ::1] counts, const double[::1] weights,
-                   const double[:, ::1] offset, double[:, :, ::1] blocks):
-    """Write the C (C - 1) / 2 blocks i < k of the log-likelihood's Hessian, in row order of the pairs:
-
-        H[i, k] = sum_r mass[r] p[r, i] p[r, k] x~_r x~_r'
-
-    The diagonal needs no pass: H[i, i] = -sum_{k != i} H[i, k], a sum of terms of one sign.
-    """
-    cdef Source x = make_source(X, kind)
-    cdef Py_ssize_t b, start, n_rows, r, i, j, k, pair
-    cdef Layout s = make_layout(x.n, x.d, intercept, params.shape[0], True)
-    cdef Py_ssize_t C = s.n_classes, size = s.p * s.ldg
-    cdef Extras e = make_extras(x.n, shift, scale, None, counts, weights, offset)
-    cdef Parameters rows = joined(params, &s)
-    cdef Work w = make_work(&s, s.rows * s.columns + C * (C - 1) // 2 * size)
-    cdef number u
-    cdef number *y = w.more
-    cdef number *h = y + s.rows * s.columns
-    with nogil:
-        pack_classes(&rows, &s, w.packed)
-        for b in range(n_blocks(x.n, &s)):
-            start = b * s.rows
-            n_rows = load_logits(&x, start, &s, &e, &w)
-            set_ones(n_rows, &s, &w)
-            probabilities(w.a, round_up(n_rows, s.unit), &s)
-            load_mass(start, n_rows, &s, &e, &w, True)
-            pair = 0
-            for i in range(C):
-                for k in range(i + 1, C):
-                    for r in range(n_rows):
-                        u = w.mass[r] * w.a[i * s.ld + r] * w.a[k * s.ld + r]
-                        for j in range(s.columns):
-                            y[r * s.columns + j] = u * w.x[r * w.ldx + j]
-                    add_outer(y, 1, s.columns, s.p, w.x, w.ldx, s.columns, n_rows, h + pair * size, s.ldg, True)
-                    pair += 1
-        if s.p > 0:
-            for pair in range(C * (C - 1) // 2):
-                store_symmetric(h + pair * size, &s, &blocks[pair, 0, 0])
-        free(w.base)
 
 
 def gram(object X, int kind, const double[::1] shift, const double[::1] scale, bint intercept,

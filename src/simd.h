@@ -35,6 +35,7 @@ typedef float half_t __attribute__((vector_size(VEC_BYTES / 2)));
 #  else
 typedef double number_t;
 typedef double vec_t __attribute__((vector_size(VEC_BYTES)));
+typedef double half_t __attribute__((vector_size(VEC_BYTES / 2)));
 typedef uint64_t bits_t;
 typedef uint64_t veci_t __attribute__((vector_size(VEC_BYTES)));
 #    define VEC_LANES (VEC_BYTES / 8)
@@ -70,12 +71,14 @@ static inline vec_t VEC_FROM_BITS(veci_t b) { vec_t x; memcpy(&x, &b, sizeof x);
 #  define DOT_ROWS 8
 #  define OUTER_CLASSES 8
 #  define OUTER_VECS 3
+#  define COLUMN_PAIRS 4
 #else
 #  define FORWARD_ROWS 4
 #  define FORWARD_VECS 2
 #  define DOT_ROWS (VEC_LANES < 4 ? VEC_LANES : 4)
 #  define OUTER_CLASSES 5
 #  define OUTER_VECS 2
+#  define COLUMN_PAIRS (VEC_LANES < 2 ? VEC_LANES : 2)
 #endif
 
 static inline vec_t vload(const number_t *p) { vec_t v; memcpy(&v, p, sizeof v); return v; }
@@ -565,7 +568,7 @@ static inline vec_t vlog1p(vec_t x, vec_t reciprocal) {
 #  define VEC_LOW_1(a, b) VEC_SHUFFLE(a, b, 0, 2)
 #  define VEC_HIGH_1(a, b) VEC_SHUFFLE(a, b, 1, 3)
 #endif
-/* the lower or upper half; asked for where a tile has half as many rows as lanes: in float, from AVX on */
+/* the lower or upper half; asked for where a tile has half as many rows as lanes */
 #if defined(CSOFTMAX_SINGLE) && VEC_LANES == 16
 #  define VEC_HALF(a, upper) ((half_t)_mm512_extractf64x4_pd((__m512d)(a), upper))
 static inline vec_t vload_halves(const number_t *lower, const number_t *upper) {
@@ -574,6 +577,10 @@ static inline vec_t vload_halves(const number_t *lower, const number_t *upper) {
 }
 #elif defined(CSOFTMAX_SINGLE) && VEC_LANES == 8
 #  define VEC_HALF(a, upper) ((half_t)_mm256_extractf128_ps(a, upper))
+#elif VEC_LANES == 8
+#  define VEC_HALF(a, upper) ((half_t)_mm512_extractf64x4_pd(a, upper))
+#elif VEC_LANES == 4 && VEC_BYTES == 32
+#  define VEC_HALF(a, upper) ((half_t)_mm256_extractf128_pd(a, upper))
 #endif
 #if !defined(CSOFTMAX_SINGLE) || VEC_LANES < 16  /* never reached */
 static inline vec_t vload_halves(const number_t *lower, const number_t *upper) { return (void)upper, vload(lower); }
