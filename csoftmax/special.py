@@ -23,7 +23,8 @@ from csoftmax._threads import BLOCK_ELEMENTS, check_n_threads, map_blocks, row_b
 __all__ = ["log_softmax", "logsumexp", "softmax", "softmax_jacobian", "softmax_jvp"]
 
 _SOFTMAX, _LOG_SOFTMAX, _LOGSUMEXP = 0, 1, 2  # the kernels' numbers
-_ndarray = np.ndarray
+_small = kernels.small
+_small_single: Any = None  # the same for float32, once a module is loaded for it
 _FLOAT64, _FLOAT32 = np.dtype(np.float64), np.dtype(np.float32)
 
 
@@ -66,7 +67,7 @@ def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, out: NDA
     >>> cs.softmax(np.array([0, 1, 2], dtype=np.uint8)).round(4).tolist()
     [0.09, 0.2447, 0.6652]
     """
-    small = _small(_SOFTMAX, x, axis, out, n_threads)
+    small = _small(_SOFTMAX, x, axis, out, n_threads, _small_single)
     return _softmax(_SOFTMAX, x, axis, out, n_threads) if small is None else small
 
 
@@ -104,7 +105,7 @@ def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, out:
     >>> cs.log_softmax([40.0, 0.0]).tolist()
     [-4.248354255291589e-18, -40.0]
     """
-    small = _small(_LOG_SOFTMAX, x, axis, out, n_threads)
+    small = _small(_LOG_SOFTMAX, x, axis, out, n_threads, _small_single)
     return _softmax(_LOG_SOFTMAX, x, axis, out, n_threads) if small is None else small
 
 
@@ -152,7 +153,7 @@ def logsumexp(a: ArrayLike, axis: int | tuple[int, ...] | None = None, b: ArrayL
     1000.6931471805599
     """
     if b is None and not keepdims and not return_sign:
-        small = _small(_LOGSUMEXP, a, axis, out, n_threads)
+        small = _small(_LOGSUMEXP, a, axis, out, n_threads, _small_single)
         if small is not None:
             return small
     x = _numbers("a", a)
@@ -310,17 +311,6 @@ def _softmax(what: int, x: ArrayLike, axis: Any, out: NDArray[Any] | None, n_thr
     return result[()] if out is None and not array.ndim else result
 
 
-def _small(what: int, x: Any, axis: Any, out: Any, n_threads: Any) -> Any:
-    """Return the answer where it is a matter of one call of a kernel, else None."""
-    if type(x) is _ndarray and out is None and (n_threads is None or (type(n_threads) is int and n_threads > 0)):
-        dtype = x.dtype
-        if dtype is _FLOAT64:
-            return kernels.small(what, x, axis)
-        if dtype is _FLOAT32:
-            return load_single().small(what, x, axis)
-    return None
-
-
 def _compute(what: int, x: NDArray[Any], axes: tuple[int, ...], result: NDArray[Any], n_threads: int | None) -> None:
     """Write softmax, log_softmax or logsumexp of `x` over `axes` to `result`, whose kept axes are in x's order."""
     check_n_threads(n_threads)
@@ -394,7 +384,12 @@ def _compute_in_place(what: int, x: NDArray[Any], axes: tuple[int, ...], result:
 
 
 def _kernels(dtype: np.dtype[Any]) -> Any:
-    return kernels if dtype == _FLOAT64 else load_single()
+    global _small_single
+    if dtype == _FLOAT64:
+        return kernels
+    single = load_single()
+    _small_single = single.small
+    return single
 
 
 def _slabs(shape: tuple[int, ...], length: int) -> Iterator[tuple[Any, ...]]:

@@ -25,6 +25,8 @@ def kernel_build(request, monkeypatch):
     # the two modules that call kernels: test_structure.py holds that there is no third
     monkeypatch.setattr(samples, "kernels", kernels)
     monkeypatch.setattr(special, "kernels", kernels)
+    monkeypatch.setattr(special, "_small", kernels.small)
+    monkeypatch.setattr(special, "_small_single", None)
     for module in (samples, special):
         monkeypatch.setattr(module, "load_single", lambda: _dispatch.load(request.param, "_single"))
     return kernels
