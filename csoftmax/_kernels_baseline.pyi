@@ -10,6 +10,8 @@ from csoftmax._kernels_baseline_single import *  # noqa: F403
 _Array = NDArray[np.float64]
 _Optional = NDArray[np.float64] | None
 
+SMALL_SIZE: int
+
 def hessian_blocks(
     X: NDArray[Any], kind: int, shift: _Optional, scale: _Optional, params: _Array, intercept: bool, counts: _Optional,
     weights: _Optional, offset: _Optional, blocks: _Array,
@@ -17,4 +19,6 @@ def hessian_blocks(
 def gram(
     X: NDArray[Any], kind: int, shift: _Optional, scale: _Optional, intercept: bool, weights: _Optional, out: _Array,
 ) -> None: ...
+def take_single(addresses: Any) -> None: ...
+def small(what: int, x: Any, axis: Any, out: Any, n_threads: Any) -> Any: ...
 def column_totals(X: NDArray[Any], kind: int, weights: _Optional, out: _Array) -> None: ...

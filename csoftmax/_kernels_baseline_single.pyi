@@ -11,7 +11,6 @@ _Optional = NDArray[np.float64] | None
 LANES: int
 KINDS: dict[str, int]
 FEW_COLUMNS: int
-SMALL_SIZE: int
 
 def log_likelihood_and_gradient(
     X: NDArray[Any], kind: int, shift: _Optional, scale: _Optional, params: _Array, intercept: bool,
@@ -28,4 +27,3 @@ def hessian_product(
 def along_axis(
     what: int, x: NDArray[Any], out: NDArray[Any], C: int, inner: int, start: int, stop: int,
 ) -> None: ...
-def small(what: int, x: Any, axis: Any, out: Any, n_threads: Any, single: Any) -> Any: ...

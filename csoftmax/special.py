@@ -24,7 +24,6 @@ __all__ = ["log_softmax", "logsumexp", "softmax", "softmax_jacobian", "softmax_j
 
 _SOFTMAX, _LOG_SOFTMAX, _LOGSUMEXP = 0, 1, 2  # the kernels' numbers
 _small = kernels.small
-_small_single: Any = None  # the same for float32, once a module is loaded for it
 _FLOAT64, _FLOAT32 = np.dtype(np.float64), np.dtype(np.float32)
 
 
@@ -67,7 +66,7 @@ def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, out: NDA
     >>> cs.softmax(np.array([0, 1, 2], dtype=np.uint8)).round(4).tolist()
     [0.09, 0.2447, 0.6652]
     """
-    small = _small(_SOFTMAX, x, axis, out, n_threads, _small_single)
+    small = _small(_SOFTMAX, x, axis, out, n_threads)
     return _softmax(_SOFTMAX, x, axis, out, n_threads) if small is None else small
 
 
@@ -105,7 +104,7 @@ def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, out:
     >>> cs.log_softmax([40.0, 0.0]).tolist()
     [-4.248354255291589e-18, -40.0]
     """
-    small = _small(_LOG_SOFTMAX, x, axis, out, n_threads, _small_single)
+    small = _small(_LOG_SOFTMAX, x, axis, out, n_threads)
     return _softmax(_LOG_SOFTMAX, x, axis, out, n_threads) if small is None else small
 
 
@@ -153,7 +152,7 @@ def logsumexp(a: ArrayLike, axis: int | tuple[int, ...] | None = None, b: ArrayL
     1000.6931471805599
     """
     if b is None and not keepdims and not return_sign:
-        small = _small(_LOGSUMEXP, a, axis, out, n_threads, _small_single)
+        small = _small(_LOGSUMEXP, a, axis, out, n_threads)
         if small is not None:
             return small
     x = _numbers("a", a)
@@ -384,11 +383,10 @@ def _compute_in_place(what: int, x: NDArray[Any], axes: tuple[int, ...], result:
 
 
 def _kernels(dtype: np.dtype[Any]) -> Any:
-    global _small_single
     if dtype == _FLOAT64:
         return kernels
     single = load_single()
-    _small_single = single.small
+    kernels.take_single(single._capi)
     return single
 
 

@@ -1,7 +1,7 @@
-# One row, rows, one sample and a block of samples, for csoftmax.cython_softmax to call by address.
+# One row, rows, one sample and a block of samples, for csoftmax.cython_softmax to call by address; and a small array.
 #
-# cython_softmax.pyx stands on it: it takes the addresses from the build that runs here. It stands on rows.pxi and
-# dense.pxi.
+# cython_softmax.pyx stands on it, which takes the addresses from the build that runs here, and small.pxi. It stands on
+# rows.pxi and dense.pxi.
 #
 # None of these holds the GIL, raises or keeps anything: what needs memory returns False without it. One row and one
 # sample need none.
@@ -29,6 +29,15 @@ cdef bint capi_rows(int what, const number *x, number *out, Py_ssize_t n_rows, P
         for r in range(n_rows):
             out[r] = <number> -INFINITY
     return True
+
+
+cdef int small_pass(int what, const void *x, void *out, Py_ssize_t C, Py_ssize_t inner,
+                    Py_ssize_t columns) noexcept nogil:
+    # all columns of an array; -1 without memory
+    if columns == 1:
+        long_row(what, <const number *> x, <number *> out, C)
+        return 0
+    return along_axis_pass(what, <const number *> x, <number *> out, C, inner, 0, columns)
 
 
 # -------------------------------------------------------------------------------------------------- one sample
@@ -161,10 +170,13 @@ cdef bint capi_block(const number *X, Py_ssize_t n, Py_ssize_t d, const double *
     return fused_pass(&x, &s, &e, &params, value, NULL if grad_coef == NULL and grad_intercept == NULL else &gradient)
 
 
+cdef const char *SMALL_SIGNATURE = "int (int, const void *, void *, C, inner, columns)"
+
 # name -> address; the capsule's name is the signature, and cython_softmax asks for it by that
 _capi = {
     "row": PyCapsule_New(<void *> capi_row, "void (int, const T *, T *, n)", NULL),
     "rows": PyCapsule_New(<void *> capi_rows, "bint (int, const T *, T *, n_rows, n)", NULL),
+    "small": PyCapsule_New(<void *> small_pass, SMALL_SIGNATURE, NULL),
     "sample": PyCapsule_New(<void *> capi_sample, "double (const T *, n, y, T *)", NULL),
     "gradient": PyCapsule_New(<void *> capi_gradient, "double (const T *, d, const T *, const T *, C, y, T *, T *)",
                               NULL),

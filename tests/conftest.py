@@ -26,7 +26,6 @@ def kernel_build(request, monkeypatch):
     monkeypatch.setattr(samples, "kernels", kernels)
     monkeypatch.setattr(special, "kernels", kernels)
     monkeypatch.setattr(special, "_small", kernels.small)
-    monkeypatch.setattr(special, "_small_single", None)
     for module in (samples, special):
         monkeypatch.setattr(module, "load_single", lambda: _dispatch.load(request.param, "_single"))
     return kernels
