@@ -175,12 +175,26 @@ cdef inline void vector_maxima(const number *x, Py_ssize_t step, Py_ssize_t rows
     vstore(s.maxima + i, m)
 
 
-cdef inline void vector_sums(int what, const number *x, number *out, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t i,
-                             Py_ssize_t n, Columns *s) noexcept nogil:
-    cdef Py_ssize_t r
+# FOURS, where lines do not stay in the first cache: four are read before one is written. Where they lie a multiple of
+# 4096 bytes apart a line's reading otherwise waits for the writing of the one before, which has the same lower bits of
+# address: at 32 x 8192 softmax of float took 0.57 ns a number, 0.41 so.
+
+cdef inline void vector_sums(int what, bint FOURS, const number *x, number *out, Py_ssize_t step, Py_ssize_t rows,
+                             Py_ssize_t i, Py_ssize_t n, Columns *s) noexcept nogil:
+    cdef Py_ssize_t r = 0, j
     cdef vec e, sum = vload(s.sums + i), lost = vload(s.lost + i), ties = vload(s.ties + i)
+    cdef vec a[4]
     cdef top t = s.tops[i // VEC_LANES]
-    for r in range(rows):
+    while FOURS and r + 4 <= rows:
+        for j in range(4):
+            a[j] = vload_part(x + (r + j) * step + i, n, t.m)
+        for j in range(4):
+            a[j] = add_exponential(what, a[j], &t, &sum, &lost, &ties)
+        if what == SOFTMAX:
+            for j in range(4):
+                vstore_part(out + (r + j) * step + i, a[j], n)
+        r += 4
+    for r in range(r, rows):
         e = add_exponential(what, vload_part(x + r * step + i, n, t.m), &t, &sum, &lost, &ties)
         if what == SOFTMAX:
             vstore_part(out + r * step + i, e, n)
@@ -189,11 +203,18 @@ cdef inline void vector_sums(int what, const number *x, number *out, Py_ssize_t 
     vstore(s.ties + i, ties)
 
 
-cdef inline void vector_results(int what, const number *x, number *out, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t i,
-                                Py_ssize_t n, Columns *s) noexcept nogil:
-    cdef Py_ssize_t r
+cdef inline void vector_results(int what, bint FOURS, const number *x, number *out, Py_ssize_t step, Py_ssize_t rows,
+                                Py_ssize_t i, Py_ssize_t n, Columns *s) noexcept nogil:
+    cdef Py_ssize_t r = 0, j
     cdef vec m = vload(s.maxima + i), high = vload(s.sums + i), low = vload(s.lost + i)
-    for r in range(rows):
+    cdef vec a[4]
+    while FOURS and r + 4 <= rows:
+        for j in range(4):
+            a[j] = vload_part(x + (r + j) * step + i, n, m)
+        for j in range(4):
+            vstore_part(out + (r + j) * step + i, finished(what, a[j], m, high, low), n)
+        r += 4
+    for r in range(r, rows):
         vstore_part(out + r * step + i, finished(what, vload_part(x + r * step + i, n, m), m, high, low), n)
 
 
@@ -206,24 +227,24 @@ cdef inline void lines_maxima(const number *x, Py_ssize_t step, Py_ssize_t rows,
         vector_maxima(x, step, rows, i, s.lanes - i, s)
 
 
-cdef inline void lines_sums(int what, const number *x, number *out, Py_ssize_t step, Py_ssize_t rows,
+cdef inline void lines_sums(int what, bint FOURS, const number *x, number *out, Py_ssize_t step, Py_ssize_t rows,
                             Columns *s) noexcept nogil:
     cdef Py_ssize_t i = 0
     while i + VEC_LANES <= s.lanes:
-        vector_sums(what, x, out, step, rows, i, VEC_LANES, s)
+        vector_sums(what, FOURS, x, out, step, rows, i, VEC_LANES, s)
         i += VEC_LANES
     if i < s.lanes:
-        vector_sums(what, x, out, step, rows, i, s.lanes - i, s)
+        vector_sums(what, FOURS, x, out, step, rows, i, s.lanes - i, s)
 
 
-cdef inline void lines_results(int what, const number *x, number *out, Py_ssize_t step, Py_ssize_t rows,
+cdef inline void lines_results(int what, bint FOURS, const number *x, number *out, Py_ssize_t step, Py_ssize_t rows,
                                Columns *s) noexcept nogil:
     cdef Py_ssize_t i = 0
     while i + VEC_LANES <= s.lanes:
-        vector_results(what, x, out, step, rows, i, VEC_LANES, s)
+        vector_results(what, FOURS, x, out, step, rows, i, VEC_LANES, s)
         i += VEC_LANES
     if i < s.lanes:
-        vector_results(what, x, out, step, rows, i, s.lanes - i, s)
+        vector_results(what, FOURS, x, out, step, rows, i, s.lanes - i, s)
 
 
 cdef bint merge_maxima(const number *x, Columns *s) noexcept nogil:
@@ -310,7 +331,10 @@ cdef inline void columns(int what, const number *x, number *out, Columns *s) noe
         s.tops[i] = vtop(vload(s.maxima + i * VEC_LANES))
     r = 0
     while r < s.rows:
-        lines_sums(what, x + r * s.step, out + r * s.step, s.step, min(block, s.rows - r), s)
+        if block == s.rows:
+            lines_sums(what, False, x, out, s.step, s.rows, s)
+        else:
+            lines_sums(what, True, x + r * s.step, out + r * s.step, s.step, min(block, s.rows - r), s)
         r += block
         if r % TIES == 0 and what != SOFTMAX:
             for v in range(size // VEC_LANES):
@@ -322,15 +346,18 @@ cdef inline void columns(int what, const number *x, number *out, Columns *s) noe
                 vstore(s.lost + i, lost)
                 vstore(s.ties + i, vset(0.0))
     if s.left > 0:
-        lines_sums(what, s.last, s.last, 0, 1, s)
+        lines_sums(what, False, s.last, s.last, 0, 1, s)
     merge_sums(what, s, out)
     if what != LOGSUMEXP:
         r = 0
         while r < s.rows:
-            lines_results(what, source + r * s.step, out + r * s.step, s.step, min(block, s.rows - r), s)
+            if block == s.rows:
+                lines_results(what, False, source, out, s.step, s.rows, s)
+            else:
+                lines_results(what, True, source + r * s.step, out + r * s.step, s.step, min(block, s.rows - r), s)
             r += block
         if s.left > 0:
-            lines_results(what, s.last, s.last, 0, 1, s)
+            lines_results(what, False, s.last, s.last, 0, 1, s)
             memcpy(out + s.rows * s.step, s.last, s.left * sizeof(number))
     if limits:
         for i in range(s.width):
