@@ -97,6 +97,39 @@ cdef void store_columns(const Work *w, Py_ssize_t n_rows, const Layout *s, numbe
             x[s.d * s.ld + r] = 1.0
 
 
+cdef void add_far_rows(Py_ssize_t n_rows, const Layout *s, const Work *w, number *x, number *sums,
+                       Py_ssize_t lds) noexcept nogil:
+    # Rows of which a product of two columns overflows, taken out of x: each factor of q (x x) meets q first here, and a
+    # row of weight 0, or of one certain class, adds 0.
+    cdef Py_ssize_t r, v, i, k, a, b
+    cdef vec squares
+    cdef number lanes[VEC_LANES]
+    cdef number q, y
+    cdef number *sum
+    for v in range(n_rows // VEC_LANES):
+        squares = vset(0.0)
+        for a in range(s.p):
+            squares = squares + vload(x + a * s.ld + v * VEC_LANES) * vload(x + a * s.ld + v * VEC_LANES)
+        if vall_finite(squares):
+            continue
+        vstore(lanes, squares)
+        for r in range(v * VEC_LANES, (v + 1) * VEC_LANES):
+            if lanes[r - v * VEC_LANES] - lanes[r - v * VEC_LANES] == 0.0:
+                continue
+            sum = sums
+            for i in range(s.n_classes):
+                for k in range(i + 1, s.n_classes):
+                    q = w.mass[r] * w.a[i * s.ld + r] * w.a[k * s.ld + r]
+                    for a in range(s.p):
+                        y = q * x[a * s.ld + r]
+                        for b in range(a, s.p):
+                            sum[0] += y * x[b * s.ld + r]
+                            sum += 1
+                    sum += lds - s.p * (s.p + 1) // 2
+            for a in range(s.p):
+                x[a * s.ld + r] = 0.0
+
+
 cdef void store_pair(const number *sums, Py_ssize_t p, double *out) noexcept nogil:
     # the block of a pair of classes
     cdef Py_ssize_t a, b
@@ -139,6 +172,7 @@ def hessian_blocks(object X, int kind, const double[::1] shift, const double[::1
             store_columns(&w, padded, &s, columns)
             probabilities(w.a, padded, &s)
             load_mass(start, n_rows, &s, &e, &w, True)
+            add_far_rows(padded, &s, &w, columns, sums, lds)
             pair = 0    # of the first of a group's rows in `sums`
             group = 0   # pairs in the group
             for i in range(C):

@@ -1499,3 +1499,19 @@ def test_weights_below_the_range_of_float32_count_in_full():
 def test_a_logit_that_overflows_to_minus_infinity_is_not_a_probability_of_0():
     X, coef = np.ones((1, 4), dtype=np.float32), np.array([[-3e38, -3e38, 3e38, 3e38], [0, 0, 0, 0]])
     assert cs.log_likelihood(X, [1], coef) == pytest.approx(-np.log(2), rel=1e-15)  # their sum is 0
+
+
+@pytest.mark.parametrize("far", [1e155, -1e200, 1e307])
+def test_a_far_row_of_one_certain_class_or_of_weight_0_adds_nothing_to_the_hessian(kernel_build, far):
+    # its product of two columns overflows: 0 times that would be nan
+    rng = np.random.default_rng(5)
+    X, y, coef = rng.standard_normal((40, 3)), rng.integers(0, 3, 40), rng.standard_normal((3, 3))
+    want = cs.hessian(X, y, coef, np.zeros(3))
+    beyond = np.vstack([X, [far, 0.3, 1.0]])  # at the end: the others keep their lanes
+    labels = np.append(y, 0)
+    np.testing.assert_array_equal(cs.hessian(beyond, labels, coef, np.zeros(3)), want)
+    weights = np.append(np.ones(40), 0.0)
+    unclear = np.zeros((3, 3))  # every class is as likely
+    np.testing.assert_array_equal(cs.hessian(beyond, labels, unclear, np.zeros(3), sample_weight=weights),
+                                  cs.hessian(X, y, unclear, np.zeros(3)))
+    assert np.isinf(cs.hessian(beyond, labels, unclear, np.zeros(3))).any()
