@@ -1598,7 +1598,8 @@ def find_reference(reference: Any, classes: NDArray[Any]) -> Any:
     if reference is None:
         return None
     for label in classes.tolist():
-        if label == reference:
+        same = label == reference
+        if isinstance(same, (bool, np.bool_)) and same:  # pandas.NA gives NA, an array an array
             return label
     raise ValueError(f"reference is {reference!r}; one of the classes {', '.join(map(repr, classes.tolist()))} is "
                      f"wanted")

@@ -6,8 +6,10 @@ It stands on csoftmax.fit and csoftmax.from_json.
 import copy
 import json
 import pickle
+import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import norm
 
@@ -34,6 +36,13 @@ def test_shapes_are_those_of_classes_by_features_and_intercept(result):
     assert result.conf_int().shape == (3, 3, 2)
     assert result.cov_params().shape == (6, 6)
     assert result.classes.tolist() == ["low", "mid", "top"]
+
+
+@pytest.mark.parametrize("reference", [pd.NA, pd.NaT, np.nan, np.array(["low", "mid"]), ["low"], 0, "LOW"], ids=repr)
+def test_a_reference_that_is_no_class_is_named_beside_the_classes(data, reference):
+    message = re.escape(f"reference is {reference!r}; one of the classes 'low', 'mid', 'top' is wanted")
+    with pytest.raises(ValueError, match=message):
+        cs.fit(*data, reference=reference)
 
 
 def test_symmetric_rows_have_a_full_singular_covariance(data):
