@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from csoftmax._files import written_whole
+from csoftmax.tables import import_pandas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -242,19 +243,11 @@ def _one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def _import_pandas() -> Any:
-    try:
-        import pandas
-    except ImportError as exc:
-        raise ImportError('the command line needs pandas, which is not installed: pip install "csoftmax[cli]"') from exc
-    return pandas
-
-
 def _read_table(source: str, na: Sequence[str]) -> pd.DataFrame:
     """DATA as a data frame."""
     from csoftmax import datasets
 
-    pandas = _import_pandas()
+    pandas = import_pandas("the command line", "cli")
     file: Any = source
     suffixes = [suffix.lower() for suffix in Path(source).suffixes]
     if source == "-":
@@ -353,7 +346,7 @@ def _find_label(text: str, classes: Sequence[Any]) -> Any:
 
 def _warn_of_text_numbers(frame: pd.DataFrame, columns: Mapping[str, str]) -> None:
     """A column of numbers with one '?' in it is text, and would become a category for each number."""
-    pandas = _import_pandas()
+    pandas = import_pandas()
     for name, kind in columns.items():
         if kind == "category" and not isinstance(frame[name].dtype, pandas.CategoricalDtype):
             values = frame[name].dropna()

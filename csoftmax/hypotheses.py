@@ -32,6 +32,7 @@ from csoftmax.metric import MetricCoordinates
 from csoftmax.objective import SoftmaxObjective
 from csoftmax.restricted import RestrictedCoordinates, plane_of
 from csoftmax.samples import Array, DenseSamples, JoinedSamples
+from csoftmax.tables import import_pandas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,12 +115,9 @@ class HypothesisTable:
         Raises
         ------
         ImportError
-            If pandas is not installed: ``pip install "csoftmax[formula]"``.
+            Without pandas: pip install "csoftmax[formula]".
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise ImportError('a data frame needs pandas: pip install "csoftmax[formula]"') from None
+        pd = import_pandas()
         return pd.DataFrame({"statistic": self.statistic, "df": self.df, "pvalue": self.pvalue, "note": self.notes},
                             index=pd.Index(self.names, name="hypothesis"))
 

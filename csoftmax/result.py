@@ -26,8 +26,8 @@ from csoftmax import (
     likelihood,
     margins,
     probabilities,
+    report,
     sandwich,
-    tables,
 )
 from csoftmax._files import written_whole
 from csoftmax._threads import check_n_threads
@@ -50,7 +50,7 @@ from csoftmax.metric import MetricCoordinates
 from csoftmax.probabilities import PredictionTable, ProbabilityIntervals
 from csoftmax.profile import Profile, ProfileError
 from csoftmax.samples import Array, DenseSamples
-from csoftmax.summary import Summary, SummaryBlock
+from csoftmax.summary import Summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,8 +59,6 @@ if TYPE_CHECKING:
 FORMAT = "csoftmax.SoftmaxResult"
 VERSION = 1
 WEIGHT_TYPES = ("frequency", "probability", "analytic")
-# Coefficients up to which the covariance is computed and saved with a pickled or written model: its square is 32 MB.
-_COVARIANCE_LIMIT = 2000
 
 
 class SoftmaxResult:
@@ -179,6 +177,10 @@ class SoftmaxResult:
         return None if self.reference is None else self.classes.tolist().index(self.reference)
 
     @property
+    def _parameter_names(self) -> list[str]:
+        return inference.parameter_names(self.feature_names, self.fit_intercept)
+
+    @property
     def params(self) -> Array:
         """Coefficients and intercept, of shape (n_classes, n_features + 1): the intercept last."""
         return inference.rebase_params(self._symmetric_params, self._reference_index)
@@ -222,7 +224,7 @@ class SoftmaxResult:
         """The data and the estimate, or an error where they are gone."""
         if self._coordinates is None or self._u is None:
             raise ValueError(f"standard errors need the data, which this result was saved without; they are saved "
-                             f"with it up to {_COVARIANCE_LIMIT} coefficients, and here there are "
+                             f"with it up to {report.COVARIANCE_LIMIT} coefficients, and here there are "
                              f"{self._symmetric_params.size}")
         return self._coordinates, self._u
 
@@ -438,7 +440,7 @@ class SoftmaxResult:
 
     def _constraint_names(self) -> constraints.Names:
         return constraints.Names([str(label) for label in self.classes.tolist()],
-                                 inference.parameter_names(self.feature_names, self.fit_intercept),
+                                 self._parameter_names,
                                  self._reference_index)
 
     def _constraints(self, constraint: Any, q: ArrayLike | None) -> Constraints:
@@ -931,7 +933,7 @@ class SoftmaxResult:
         intervals = probabilities.probability_intervals(
             rows, self.params, self._covariance(), self.classes, fit_intercept=self.fit_intercept,
             offset=self._offset_of(rows, offset), level=level, scale=scale, n_threads=check_n_threads(n_threads))
-        return replace(intervals, notes=self._covariance_notes())
+        return replace(intervals, notes=report.covariance_notes(self))
 
     def margins(self, features: str | Sequence[str] | None = None, *,
                 at: str | Mapping[str, Any] = "average", discrete: str | Sequence[str] | None = None, X: Any = None,
@@ -1048,7 +1050,7 @@ class SoftmaxResult:
         [0.0253, 0.1224, 0.1195]
         """
         return self._named(estimates.class_contrasts(self._symmetric_params, self._covariance(), self.classes.tolist(),
-                                                     self._parameter_names()))
+                                                     self._parameter_names))
 
     def relative_risk_ratios(self) -> EstimateTable:
         """Return exp(params) against the reference, as Stata's rrr; the first class where there is no reference.
@@ -1069,7 +1071,7 @@ class SoftmaxResult:
         """
         return self._named(estimates.relative_risk_ratios(self._symmetric_params, self._covariance(),
                                                           self.classes.tolist(), self._reference_index or 0,
-                                                          self._parameter_names()))
+                                                          self._parameter_names))
 
     def pred_table(self, X: Any = None, y: Any = None, *, sample_weight: ArrayLike | None = None,
                    offset: ArrayLike | None = None, n_threads: int | None = None) -> PredictionTable:
@@ -1162,13 +1164,10 @@ class SoftmaxResult:
         drawn = counts.sum(axis=1) if totals is None and counts is not None else totals
         return probabilities.simulate(
             averages.rows, self.params, self.classes, fit_intercept=self.fit_intercept, offset=averages.offset,
-            totals=None if drawn is None else _whole_totals(drawn, averages.rows.n_rows), size=size, rng=rng)
+            totals=drawn, size=size, rng=rng)
 
     def _named(self, table: EstimateTable) -> EstimateTable:
-        return replace(table, response=self.response_name, notes=self._covariance_notes())
-
-    def _parameter_names(self) -> list[str]:
-        return [*self.feature_names, *(["Intercept"] if self.fit_intercept else [])]
+        return replace(table, response=self.response_name, notes=report.covariance_notes(self))
 
     def _kept_samples(self) -> DenseSamples:
         if self._coordinates is None:
@@ -1212,19 +1211,6 @@ class SoftmaxResult:
             threads = check_n_threads(n_threads)
         return Averages(rows, self.params, self.fit_intercept, mass, own_offset, threads)
 
-    def _covariance_notes(self) -> list[str]:
-        """What the standard errors are, or why there are none."""
-        if self._model_cov_type == "none":
-            return ["With l1 > 0 there are no standard errors."]
-        if self._separated:
-            return ["No standard errors: the log-likelihood has no maximum, the samples are separated."]
-        unknown = [name for name, known in zip(self._parameter_names(), self._estimable, strict=True) if not known]
-        if unknown:
-            return [f"No standard errors: not determined by the data (collinear columns): {', '.join(unknown)}."]
-        if self.cov_type == "penalized":
-            return ["Standard errors are from the penalised information."]
-        return [] if self.cov_type == "observed" else [f"Standard errors: {self.cov_type}."]
-
     # ----------------------------------------------------------------------------------------------------- summary
 
     def _with_known_covariance(self) -> SoftmaxResult:
@@ -1235,40 +1221,6 @@ class SoftmaxResult:
         # this result goes on to say that it has no standard errors
         return self._changed(_symmetric_covariance=self._no_covariance(), _robust_df=np.nan,
                              _robust_covariance=self._no_covariance(), _lacks_covariance=True)
-
-    def _notes(self) -> list[str]:
-        """What the standard errors are, or why there are none."""
-        if self._separated:
-            return []
-        if self._lacks_covariance:
-            return [f"Saved without standard errors: more than {_COVARIANCE_LIMIT} coefficients."]
-        notes = []
-        if self.cov_type == "none":
-            sparse = self._symmetric_params[:, :len(self.feature_names)]
-            notes.append(f"With l1 > 0 there are no standard errors. {np.count_nonzero(sparse)} of {sparse.size} "
-                         f"coefficients of the symmetric rows are not 0; AIC and BIC count {self.effective_df:.4g} "
-                         f"degrees of freedom.")
-        elif np.any(self.l2):
-            kind = "sandwiches of" if self.cov_type in sandwich.ROBUST else "from"
-            notes.append(f"Standard errors are {kind} the penalised information; AIC and BIC count "
-                         f"{self.effective_df:.4g} effective degrees of freedom.")
-        elif abs(self.effective_df - self.n_params) > 1e-9:
-            notes.append(f"AIC and BIC count {self.effective_df:.4g} effective degrees of freedom: the trace of the "
-                         f"information times the covariance.")
-        names = inference.parameter_names(self.feature_names, self.fit_intercept)
-        unknown = [name for name, known in zip(names, self._estimable, strict=True) if not known]
-        if unknown:
-            notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: "
-                         f"{', '.join(unknown)}.")
-        if self.cov_type != "none":
-            without = [name for name, errors in zip(names, self.bse.T, strict=True)
-                       if np.isnan(errors).all() and name not in unknown]
-            if without and len(without) == sum(self._estimable):
-                notes.append("No standard errors: the information is singular at the estimate.")
-            elif without:
-                notes.append(f"No standard errors of {', '.join(without)}: float64 cannot hold their variances in "
-                             f"these units of X.")
-        return notes
 
     def summary(self, *, level: float = 0.95) -> Summary:
         """Return a table: text by `print`, HTML in a notebook, LaTeX by `to_latex()`; a block for each class.
@@ -1284,38 +1236,7 @@ class SoftmaxResult:
         Intercept            -1.3623      1.9749      -0.690       0.490     -4.6107      1.8861
         ========================================================================================
         """
-        known = self._with_known_covariance()
-        names = inference.parameter_names(self.feature_names, self.fit_intercept)
-        values = np.stack([known.params, known.bse, known.zvalues, known.pvalues, *np.moveaxis(
-            known.conf_int(level=level), -1, 0)], axis=-1)
-        reference = self._reference_index
-        blocks = [SummaryBlock(f"{self.response_name}={label}", names, values[k])
-                  for k, label in enumerate(self.classes.tolist()) if k != reference]
-        against = "symmetric (rows sum to 0)" if reference is None else str(self.classes.tolist()[reference])
-        if reference is None and (np.any(self.l1) or np.ndim(self.l2) == 2):
-            against = "none (all rows)"
-        proved = "Certified maximum" if self.bias_reduction is None else "Certified solution"
-        left = [("Dep. variable", self.response_name), ("Reference", against),
-                ("No. observations", f"{self.nobs:.10g}"), ("Df residuals", f"{self.df_resid:.10g}"),
-                ("Df model", f"{self.n_params - (len(self.classes) - 1) * self.fit_intercept}"),
-                ("Iterations", str(self.n_iter)), (proved, "yes" if self.success else "NO")]
-        right = [("Log-likelihood", f"{self.log_likelihood:.3f}"), ("Null log-lik.", f"{self.null_log_likelihood:.3f}"),
-                 ("Pseudo R-squ.", f"{self.pseudo_r2:.5f}"), ("AIC", f"{known.aic:.3f}"), ("BIC", f"{known.bic:.3f}"),
-                 ("Covariance", self.cov_type if self.n_groups is None else f"{self.cov_type} ({self.n_groups})")]
-        if self.weight_type != "frequency":
-            left.append(("Weights", self.weight_type))
-        for name, penalty in (("l1 penalty", self.l1), ("l2 penalty", self.l2)):
-            if np.any(penalty):
-                right.append((name, describe_penalty(penalty)))
-        if self.bias_reduction is not None:
-            right.append(("Bias reduction", self.bias_reduction.capitalize()))
-        if self.n_missing:
-            right.append(("Rows dropped", f"{self.n_missing} (missing)"))
-        if self._separated:
-            blocks = []  # whatever they are where the method stopped: they grow without bound
-        return Summary("Softmax regression (multinomial logit)", (left, right), blocks, level, known._notes(),
-                       "" if self.success else f"NOT A MAXIMUM: {self.message}",
-                       estimates_only=self.cov_type == "none")
+        return report.summary(self, level)
 
     def to_frame(self, *, level: float = 0.95) -> pd.DataFrame:
         """Return the estimates as a tidy pandas data frame.
@@ -1329,8 +1250,8 @@ class SoftmaxResult:
         -------
         pandas.DataFrame
             A row for each class but the reference and each feature, the intercept last ("(Intercept)" where a feature
-            has the name Intercept), with the columns class, feature, coef, std_error, z, pvalue, lower and upper. Its
-            `attrs` hold response_name, reference and level.
+            has the name Intercept), with the columns class, feature, estimate, std_error, z, pvalue, lower and upper.
+            Its `attrs` hold response_name, reference and level.
 
         Raises
         ------
@@ -1343,17 +1264,10 @@ class SoftmaxResult:
         --------
         >>> import csoftmax as cs
         >>> result = cs.fit([[0.0], [1.0], [2.0], [3.0]], ["a", "b", "a", "b"], reference="a")
-        >>> result.to_frame()[["class", "feature", "coef", "std_error"]].round(4).values.tolist()
+        >>> result.to_frame()[["class", "feature", "estimate", "std_error"]].round(4).values.tolist()
         [['b', 'x1', 0.9082, 1.0852], ['b', 'Intercept', -1.3623, 1.9749]]
         """
-        pd = tables.import_pandas()
-        names = inference.parameter_names(self.feature_names, self.fit_intercept)
-        shown = [k for k in range(len(self.classes)) if k != self._reference_index]
-        low, high = np.moveaxis(self.conf_int(level=level), -1, 0)
-        arrays = {"coef": self.params, "std_error": self.bse, "z": self.zvalues, "pvalue": self.pvalues, "lower": low,
-                  "upper": high}
-        frame = pd.DataFrame({"class": np.repeat(self.classes[shown], len(names)), "feature": names * len(shown),
-                              **{name: array[shown].ravel() for name, array in arrays.items()}})
+        frame = report.coefficients(self).to_frame(level=level)
         frame.attrs.update(response_name=self.response_name, reference=self.reference, level=level)
         return frame
 
@@ -1486,8 +1400,8 @@ class SoftmaxResult:
             self._covariance()
 
     def _without_data(self) -> dict[str, Any]:
-        """The state without data; the standard errors are computed first, up to _COVARIANCE_LIMIT coefficients."""
-        if self._coordinates is not None and self._symmetric_params.size <= _COVARIANCE_LIMIT:
+        """The state without data; the standard errors are computed first, up to so many coefficients."""
+        if self._coordinates is not None and self._symmetric_params.size <= report.COVARIANCE_LIMIT:
             self._compute_covariances()
         state = dict(self.__dict__, _coordinates=None, _u=None, _complete=None, _frame=None)
         if self.optimize_result is not None:
@@ -1545,54 +1459,6 @@ class SoftmaxResult:
         return text
 
 
-def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
-    """Return the result of a document that `SoftmaxResult.to_json` wrote and the caller has checked."""
-    certificate: dict[str, Any] = {
-        key: np.nan if value is None else value for key, value in document["certificate"].items()
-    }
-    classes, names = list(document["classes"]), list(document["feature_names"])
-    params = np.array(document["params"], dtype=np.float64).reshape(len(classes), -1)
-    if params.shape != (len(classes), len(names) + document["fit_intercept"]):
-        raise ValueError(f"params has shape {params.shape} for {len(classes)} classes and {len(names)} features")
-    if len(classes) < 2 or len(set(classes)) < len(classes) or not _are(classes, (str, int, float, bool)):
-        raise ValueError(f"classes are {classes}; at least two different strings, numbers or bools are wanted")
-    if not _are(names, str):
-        raise ValueError(f"feature_names are {names}; strings are wanted")
-    if len(document["estimable"]) != params.shape[1] or not _are(document["estimable"], bool):
-        raise ValueError(f"estimable is {document['estimable']}; {params.shape[1]} bools are wanted")
-    if document["bias_reduction"] not in (None, "firth"):
-        raise ValueError(f"bias_reduction is {document['bias_reduction']!r}; null or 'firth' is wanted")
-    if document["reference"] is not None and document["reference"] not in classes:
-        raise ValueError(f"reference is {document['reference']!r}, none of the classes")
-    covariances: dict[str, Any] = {key: _read_covariance(key, document[key], params)
-                                   for key in ("covariance", "robust_covariance")}
-    if document["weight_type"] not in WEIGHT_TYPES:
-        raise ValueError(f"weight_type is {document['weight_type']!r}")
-    if document["cov_type"] not in ("none", "observed", "penalized", *sandwich.ROBUST):
-        raise ValueError(f"cov_type is {document['cov_type']!r}")
-    penalties: dict[str, Any] = {}
-    for key in ("l2", "l1"):
-        penalty = np.array(document[key], dtype=np.float64)
-        if penalty.shape not in ((), params[0, :len(names)].shape, params[:, :len(names)].shape):
-            raise ValueError(f"{key} has shape {penalty.shape} for {len(classes)} classes and {len(names)} features")
-        penalties[key] = penalty if penalty.ndim else float(penalty)
-    robust_df = document["robust_df"]
-    if robust_df is None and document["robust_covariance"] is not None:
-        robust_df = np.nan  # which JSON does not have
-    result = SoftmaxResult(
-        params=params, **covariances, robust_df=robust_df,
-        classes=_label_array(classes),
-        certificate=Certificate(**certificate), **penalties,
-        **{key: document[key] for key in (
-            "fit_intercept", "feature_names", "named_features", "reference", "success", "message", "n_iter",
-            "log_likelihood", "penalized_log_likelihood", "null_log_likelihood", "nobs", "n_params", "sparse_df",
-            "bias_reduction", "response_name", "separated", "estimable", "n_coordinates", "weight_type", "cov_type",
-            "n_groups")})
-    result.n_missing = document["n_missing"]
-    result.design = design
-    return result
-
-
 def find_reference(reference: Any, classes: NDArray[Any]) -> Any:
     """Return the class that is equal to `reference`, or None for None; raises ValueError if there is none."""
     if reference is None:
@@ -1603,49 +1469,6 @@ def find_reference(reference: Any, classes: NDArray[Any]) -> Any:
             return label
     raise ValueError(f"reference is {reference!r}; one of the classes {', '.join(map(repr, classes.tolist()))} is "
                      f"wanted")
-
-
-def _read_covariance(key: str, values: Any, params: Array) -> Array | None:
-    if values is None:
-        return None
-    covariance = np.array(values, dtype=np.float64)
-    if not params.size:
-        covariance = covariance.reshape(2 * params.shape)  # JSON keeps no shape of an empty array
-    if covariance.shape != 2 * params.shape:
-        raise ValueError(f"{key} has shape {covariance.shape} where params has {params.shape}")
-    return covariance
-
-
-def _whole_totals(totals: Any, n: int) -> NDArray[np.int64]:
-    values = np.asarray(totals)
-    if values.shape != (n,) or values.dtype.kind not in "fiub":
-        raise ValueError(f"totals has shape {values.shape} and dtype {values.dtype}; ({n},) of whole numbers is wanted")
-    whole = values.astype(np.int64)
-    if (whole != values).any() or (whole < 0).any():
-        row = int(np.argmax((whole != values) | (whole < 0)))
-        raise ValueError(f"totals has {values[row]} at row {row}; whole numbers of 0 or more are wanted")
-    return whole
-
-
-def _are(values: list[Any], kinds: Any) -> bool:
-    return all(isinstance(value, kinds) for value in values)
-
-
-def describe_penalty(penalty: float | Array) -> str:
-    low, high = float(np.min(penalty)), float(np.max(penalty))
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
-
-
-def _label_array(labels: list[Any]) -> NDArray[Any]:
-    """Return labels as an array of their own kind: bools, ints, floats, text, or objects where they are of several."""
-    kinds = {type(label) for label in labels}
-    if len(kinds) == 1 and kinds <= {bool, float, str}:
-        return np.array(labels)
-    if kinds == {int}:
-        return np.array(labels, dtype=np.uint64 if max(labels) > np.iinfo(np.int64).max else np.int64)
-    array = np.empty(len(labels), dtype=object)
-    array[:] = labels
-    return array
 
 
 def _nan_to_none(value: Any) -> Any:

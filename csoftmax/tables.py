@@ -1,6 +1,6 @@
 """Numbers and names as they stand in a table: as text, in HTML and in LaTeX.
 
-`summary`, `result` and `comparison` stand on it. It stands on nothing.
+`summary`, `comparison` and all that makes data frames stand on it. It stands on nothing.
 """
 
 from __future__ import annotations
@@ -107,10 +107,11 @@ def html_notes(notes: Iterable[str]) -> list[str]:
     return [f'<p style="margin:0.2em 0.7em;max-width:60em">{escape(note)}</p>' for note in notes]
 
 
-def import_pandas() -> Any:
+def import_pandas(needed_by: str = "a data frame", extra: str = "formula") -> Any:
+    """Import pandas, or say who needs it and what to install."""
     try:
         import pandas
     except ImportError as error:
-        raise ImportError(
-            'a data frame needs pandas, which is not installed: pip install "csoftmax[formula]"') from error
+        raise ImportError(f'{needed_by} needs pandas, which is not installed: pip install "csoftmax[{extra}]"') \
+            from error
     return pandas

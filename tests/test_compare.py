@@ -172,10 +172,10 @@ def test_a_frame_has_a_row_for_each_class_and_feature(data):
     assert frame.index.names == ["class", "feature"]
     assert frame.index.tolist() == [(label, name) for label in ("mid", "top")
                                     for name in ("x1", "x2", "x3", "Intercept")]
-    assert frame[("one", "coef")].tolist() == one.params[1:].ravel().tolist()
+    assert frame[("one", "estimate")].tolist() == one.params[1:].ravel().tolist()
     assert frame[("one", "std_error")].tolist() == one.bse[1:].ravel().tolist()
-    assert frame.loc[("top", "x2"), ("two", "coef")] == two.params[2, 1]
-    assert np.isnan(frame.loc[("top", "x3"), ("two", "coef")])
+    assert frame.loc[("top", "x2"), ("two", "estimate")] == two.params[2, 1]
+    assert np.isnan(frame.loc[("top", "x3"), ("two", "estimate")])
 
 
 def test_a_model_saved_without_its_covariance_is_shown_and_says_so():

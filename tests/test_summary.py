@@ -264,11 +264,11 @@ def test_a_frame_has_each_estimate_beside_its_class_and_feature(n_classes, refer
     X = rng.standard_normal((150, 1))
     result = cs.fit(X, rng.integers(0, n_classes, 150), reference=reference, fit_intercept=fit_intercept)
     frame = result.to_frame(level=0.9)
-    assert frame.columns.tolist() == ["class", "feature", "coef", "std_error", "z", "pvalue", "lower", "upper"]
+    assert frame.columns.tolist() == ["class", "feature", "estimate", "std_error", "z", "pvalue", "lower", "upper"]
     shown = [k for k in range(n_classes) if k != reference]
     assert frame["class"].tolist() == [k for k in shown for _ in range(1 + fit_intercept)]
     assert frame["feature"].tolist() == ["x1", "Intercept"][:1 + fit_intercept] * len(shown)
-    for name, array in (("coef", result.params), ("std_error", result.bse), ("z", result.zvalues),
+    for name, array in (("estimate", result.params), ("std_error", result.bse), ("z", result.zvalues),
                         ("pvalue", result.pvalues), ("lower", result.conf_int(level=0.9)[:, :, 0]),
                         ("upper", result.conf_int(level=0.9)[:, :, 1])):
         assert frame[name].tolist() == array[shown].ravel().tolist()
