@@ -37,6 +37,8 @@ from csoftmax.tables import import_pandas
 if TYPE_CHECKING:
     import pandas as pd
 
+    from csoftmax.result import SoftmaxResult
+
 KINDS = {"wald": "Wald", "lr": "Likelihood ratio", "score": "Score"}
 
 
@@ -278,7 +280,33 @@ def _uncertified(maximum: Maximum) -> str:
             f"{maximum.certificate.gradient_norm:.2g}); separated samples have none")
 
 
-def check_same_samples(full: DenseSamples, nested: DenseSamples) -> None:
+def check_nested(full: SoftmaxResult, nested: SoftmaxResult) -> None:
+    """Raise ValueError, with the reason, unless `nested` is a smaller model of the same samples."""
+    # without an intercept the null model is another one
+    compared = ["weight_type", "nobs", *(["null_log_likelihood"] if full.fit_intercept == nested.fit_intercept else [])]
+    ours, theirs = ([result.classes.tolist(), *(getattr(result, name) for name in compared)]
+                    for result in (full, nested))
+    for name, our, their in zip(["classes", *compared], ours, theirs, strict=True):
+        if not (np.isclose(our, their, rtol=1e-9, atol=1e-9) if isinstance(our, float) else our == their):
+            raise ValueError(f"nested has {name} {their}, and this result has {our}; fits of the same samples are "
+                             f"wanted")
+    if nested.n_params >= full.n_params:
+        raise ValueError(f"nested has {nested.n_params} parameters, and this result has {full.n_params}; fewer are "
+                         f"wanted")
+    contained = set(nested.feature_names) <= set(full.feature_names) and nested.fit_intercept <= full.fit_intercept
+    if full._coordinates is not None and nested._coordinates is not None:
+        samples, fewer = full._coordinates.objective.samples, nested._coordinates.objective.samples
+        _check_same_samples(samples, fewer)
+        _check_nested_columns(samples, fewer)
+    elif not contained:
+        raise ValueError(f"nested has the features {', '.join(nested.feature_names)}, which are not all among this "
+                         f"result's; whether its model is nested cannot be seen without the data of both")
+    if nested.log_likelihood > full.log_likelihood + 1e-9 * max(1.0, abs(full.log_likelihood)):
+        raise ValueError(f"nested has the log-likelihood {nested.log_likelihood}, more than this result's "
+                         f"{full.log_likelihood}; it is not nested in it")
+
+
+def _check_same_samples(full: DenseSamples, nested: DenseSamples) -> None:
     """Raise ValueError unless labels or counts, weights and offset are the same."""
     for name, ours, theirs in (("rows", full.n_samples, nested.n_samples), ("y", full.codes, nested.codes),
                                ("y", full.counts, nested.counts), ("sample_weight", full.weights, nested.weights),
@@ -287,7 +315,7 @@ def check_same_samples(full: DenseSamples, nested: DenseSamples) -> None:
             raise ValueError(f"nested has other {name} than this result; fits of the same samples are wanted")
 
 
-def check_nested_columns(full: DenseSamples, nested: DenseSamples) -> None:
+def _check_nested_columns(full: DenseSamples, nested: DenseSamples) -> None:
     """Raise ValueError unless the columns of `nested` are combinations of those of `full`.
 
     Looked at on 4 rows for each column, and on 1000 at the least: more than enough to tell other columns apart.

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
-from scipy.stats import norm
 
 from csoftmax import (
     constraints,
@@ -311,8 +310,7 @@ class SoftmaxResult:
         >>> result.conf_int(method="profile", coefficients="Gentoo: flipper_length_mm")[2, 0].round(4).tolist()
         [0.4368, 1.0115]
         """
-        if not 0.0 < level < 1.0:
-            raise ValueError(f"level is {level!r}; a number between 0 and 1 is wanted")
+        quantile = estimates.normal_quantile(level)
         if method not in ("wald", "profile"):
             raise ValueError(f"method is {method!r}; 'wald' or 'profile' is wanted")
         names = self._constraint_names()
@@ -320,7 +318,7 @@ class SoftmaxResult:
             else constraints.coefficients(coefficients, names)
         if method == "profile":
             return self._profile_intervals(level, chosen, names)
-        half = norm.ppf(0.5 + level / 2.0) * self.bse
+        half = quantile * self.bse
         params = np.where(chosen, self.params, np.nan)
         return np.stack([params - half, params + half], axis=-1)
 
@@ -591,41 +589,10 @@ class SoftmaxResult:
             raise ValueError("q is given beside a nested result; it belongs to a matrix of constraints")
         for result, what in ((self, "this result"), (nested, "nested")):
             result._check_likelihood(f"a likelihood ratio ({what})")
-        self._check_nested(nested)
+        hypotheses.check_nested(self, nested)
         return hypotheses.chi_squared_test(
             "lr", f"{', '.join(nested.feature_names) or 'intercepts'} against {', '.join(self.feature_names)}",
             2.0 * max(self.log_likelihood - nested.log_likelihood, 0.0), self.n_params - nested.n_params)
-    def _check_nested(self, nested: SoftmaxResult) -> None:
-        """Raise ValueError, with the reason, unless `nested` is a smaller model of the same samples."""
-        def compare(what: str, ours: Any, theirs: Any) -> None:
-            raise ValueError(f"nested has {what} {theirs}, and this result has {ours}; fits of the same samples are "
-                             f"wanted")
-
-        if self.classes.tolist() != nested.classes.tolist():
-            compare("the classes", self.classes.tolist(), nested.classes.tolist())
-        for what, ours, theirs in (("weight_type", self.weight_type, nested.weight_type),
-                                   ("nobs", self.nobs, nested.nobs),
-                                   ("the null log-likelihood", self.null_log_likelihood, nested.null_log_likelihood)):
-            if what != "the null log-likelihood" or self.fit_intercept == nested.fit_intercept:
-                same = ours == theirs if isinstance(ours, str) else bool(np.isclose(ours, theirs, rtol=1e-9, atol=1e-9))
-                if not same:
-                    compare(what, ours, theirs)
-        if nested.n_params >= self.n_params:
-            raise ValueError(f"nested has {nested.n_params} parameters, and this result has {self.n_params}; fewer are "
-                             f"wanted")
-        contained = set(nested.feature_names) <= set(self.feature_names) and nested.fit_intercept <= self.fit_intercept
-        if self._coordinates is not None and nested._coordinates is not None:
-            samples, fewer = self._coordinates.objective.samples, nested._coordinates.objective.samples
-            hypotheses.check_same_samples(samples, fewer)
-            hypotheses.check_nested_columns(samples, fewer)
-        elif not contained:
-            raise ValueError(f"nested has the features {', '.join(nested.feature_names)}, which are not all among this "
-                             f"result's; whether its model is nested cannot be seen without the data of both")
-        rounding = 1e-9 * max(1.0, abs(self.log_likelihood))
-        if nested.log_likelihood > self.log_likelihood + rounding:
-            raise ValueError(f"nested has the log-likelihood {nested.log_likelihood}, more than this result's "
-                             f"{self.log_likelihood}; it is not nested in it")
-
     def score_test(self, constraint: str | Sequence[str] | ArrayLike | None = None, q: ArrayLike | None = None, *,
                    X_extra: ArrayLike | None = None) -> HypothesisTest:
         """Test constraints, or whether further columns have an effect, by the slope of the likelihood (Rao's test).

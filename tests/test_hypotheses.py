@@ -297,9 +297,9 @@ def test_a_result_that_is_not_nested_says_what_does_not_fit():
     doubled = np.full(len(y), 2.0)
     for nested, says in [
         (cs.fit(smaller[1:], y[1:]), "nobs 299"),
-        (cs.fit(smaller, np.where(y == 2, 1, y)), "the classes"),
+        (cs.fit(smaller, np.where(y == 2, 1, y)), "classes"),
         (cs.fit(smaller, y, sample_weight=doubled), "nobs 600"),
-        (cs.fit(smaller, y, offset=np.outer(X[:, 0], [0, 1, 2])), "the null log-likelihood"),
+        (cs.fit(smaller, y, offset=np.outer(X[:, 0], [0, 1, 2])), "null_log_likelihood"),
         (cs.fit(smaller, relabelled), "other y"),
         (cs.fit(X, y), "nested has 8 parameters, and this result has 8; fewer"),
         (cs.fit(smaller ** 2, y), "no combinations"),
