@@ -238,7 +238,7 @@ def _blocks(results: Sequence[SoftmaxResult], reference: Any, prefix: str) -> li
         classes = result.classes.tolist()
         index = None if reference is None else classes.index(reference)
         params = inference.rebase_params(result._symmetric_params, index)
-        errors = inference.standard_errors(inference.rebase_covariance(result._covariance(), index), index)
+        errors = inference.standard_errors(inference.rebase_covariance(result._known_covariance(), index), index)
         place = [features.index(name) for name in result.feature_names]
         place += [len(features)] if result.fit_intercept else []
         for k, label in enumerate(classes):

@@ -27,6 +27,7 @@ from scipy.stats import chi2
 
 from csoftmax.certificate import DENSE_LIMIT
 from csoftmax.constraints import Constraints, all_zero
+from csoftmax.inference import Unseen
 from csoftmax.maximize import Maximum, maximize
 from csoftmax.metric import MetricCoordinates
 from csoftmax.objective import SoftmaxObjective
@@ -139,7 +140,7 @@ def impossible(kind: str, hypothesis: str, df: int, reason: str) -> HypothesisTe
     return HypothesisTest(kind, hypothesis, np.nan, df, np.nan, reason)
 
 
-def wald(constraints: Constraints, params: Array, covariance: Array) -> HypothesisTest:
+def wald(constraints: Constraints, params: Array, covariance: Array, unseen: Unseen | None) -> HypothesisTest:
     """Test by the estimate's distance from the hypothesis.
 
     Parameters
@@ -148,7 +149,9 @@ def wald(constraints: Constraints, params: Array, covariance: Array) -> Hypothes
     params : ndarray of shape (n_classes, p)
         The symmetric rows.
     covariance : ndarray of shape (n_classes, p, n_classes, p)
-        Theirs; nan for what the data do not determine.
+        Theirs.
+    unseen : Unseen or None
+        What the data do not determine: a constraint that touches it has no test.
 
     Raises
     ------
@@ -159,7 +162,7 @@ def wald(constraints: Constraints, params: Array, covariance: Array) -> Hypothes
     matrix, df = constraints.matrix.reshape(len(constraints.matrix), -1), len(constraints.matrix)
     used = matrix.any(axis=0)
     matrix, flat = matrix[:, used], covariance.reshape(2 * (params.size,))[np.ix_(used, used)]
-    if np.isnan(flat).any():
+    if np.isnan(flat).any() or (unseen is not None and unseen.touched_by(constraints.matrix).any()):
         return impossible("wald", constraints.text, df, "a coefficient has no standard error")
     variance = matrix @ flat @ matrix.T
     difference = matrix @ params.ravel()[used] - constraints.values

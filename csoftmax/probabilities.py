@@ -24,6 +24,7 @@ from scipy.special import expit
 from csoftmax._threads import map_blocks, row_blocks
 from csoftmax.covariates import Covariates
 from csoftmax.estimates import normal_quantile
+from csoftmax.inference import Unseen
 from csoftmax.leverage import contrast_variances
 from csoftmax.samples import Array, DenseSamples, pair_indices
 from csoftmax.tables import import_pandas
@@ -110,8 +111,8 @@ class ProbabilityIntervals:
                 f"{self.level:g} on the {self.scale} scale>")
 
 
-def probability_intervals(rows: Covariates, params: Array, covariance: Array, classes: NDArray[Any], *,
-                          fit_intercept: bool, offset: Any, level: float, scale: str,
+def probability_intervals(rows: Covariates, params: Array, covariance: Array, unseen: Unseen | None,
+                          classes: NDArray[Any], *, fit_intercept: bool, offset: Any, level: float, scale: str,
                           n_threads: int | None) -> ProbabilityIntervals:
     """Return the probabilities of each row and their intervals; see `SoftmaxResult.predict_proba_interval`.
 
@@ -122,6 +123,8 @@ def probability_intervals(rows: Covariates, params: Array, covariance: Array, cl
         With any class as reference.
     covariance : ndarray of shape (n_classes, p, n_classes, p)
         Likewise.
+    unseen : Unseen or None
+        Rows that touch it have no standard error.
     """
     normal_quantile(level)
     if scale not in SCALES:
@@ -151,6 +154,9 @@ def probability_intervals(rows: Covariates, params: Array, covariance: Array, cl
             variances = (from_p - within_p) / np.exp(2.0 * complement)
         variances[top, row] = from_q[top, row] - within_q
         np.sqrt(np.maximum(variances, 0.0).T, out=errors[start:stop])
+        if unseen is not None:
+            X = np.column_stack([samples.X, np.ones((stop - start, int(fit_intercept)))])
+            errors[start:stop][unseen.touched_by(X[:, np.newaxis])] = np.nan
 
     for _ in map_blocks(block, row_blocks(n, p + 8 * n_classes), n_threads if rows.parallel else 1):
         pass

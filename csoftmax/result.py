@@ -43,6 +43,7 @@ from csoftmax.encoding import (
 )
 from csoftmax.estimates import EstimateTable
 from csoftmax.hypotheses import Fitted, HypothesisTable, HypothesisTest
+from csoftmax.inference import Unseen
 from csoftmax.margins import Averages
 from csoftmax.maximize import Certificate, ConvergenceWarning, History
 from csoftmax.metric import MetricCoordinates
@@ -129,7 +130,7 @@ class SoftmaxResult:
                  optimize_result: OptimizeResult | None = None, l1: float | Array = 0.0,
                  sparse_df: float | None = None, history: History | None = None, weight_type: str = "frequency",
                  cov_type: str | None = None, n_groups: int | None = None, robust_covariance: Array | None = None,
-                 robust_df: float | None = None) -> None:
+                 robust_df: float | None = None, unseen: Unseen | None = None) -> None:
         self.fit_intercept = fit_intercept
         self.classes = classes
         self.feature_names = feature_names
@@ -168,6 +169,7 @@ class SoftmaxResult:
         self._robust_df = robust_df
         self._complete: NDArray[np.bool_] | None = None  # the rows of a data frame that none was missing from
         self._lacks_covariance = False
+        self._unseen = unseen if coordinates is None else Unseen.of(coordinates)
 
     # ------------------------------------------------------------------------------------------------- estimates
 
@@ -196,8 +198,15 @@ class SoftmaxResult:
     def _model_cov_type(self) -> str:
         return "none" if np.any(self.l1) else "penalized" if np.any(self.l2) else "observed"
 
+    def _known_covariance(self) -> Array:
+        """The covariance of the symmetric rows; nan for coefficients that the data do not determine."""
+        return inference.without_unseen(self._covariance(), np.array(self._estimable))
+
     def _covariance(self) -> Array:
-        """The covariance of the symmetric rows that `cov_type` names, computed at first use."""
+        """The covariance of the symmetric rows that `cov_type` names, computed at first use.
+
+        Of collinear columns it is true of what `_unseen` does not touch.
+        """
         if self.cov_type not in sandwich.ROBUST:
             return self._information_covariance()
         if self._robust_covariance is None:
@@ -246,7 +255,7 @@ class SoftmaxResult:
             m = (n_classes - 1) * (n_features + 1) with a reference, n_classes * (n_features + 1) without.
         """
         reference = self._reference_index
-        covariance = inference.rebase_covariance(self._covariance(), reference)
+        covariance = inference.rebase_covariance(self._known_covariance(), reference)
         if reference is not None:
             covariance = np.delete(np.delete(covariance, reference, axis=0), reference, axis=2)
         size = covariance.shape[0] * covariance.shape[1]
@@ -258,7 +267,7 @@ class SoftmaxResult:
         if self.cov_type == "none":
             return np.full(self._symmetric_params.shape, np.nan)
         reference = self._reference_index
-        return inference.standard_errors(inference.rebase_covariance(self._covariance(), reference), reference)
+        return inference.standard_errors(inference.rebase_covariance(self._known_covariance(), reference), reference)
 
     @property
     def zvalues(self) -> Array:
@@ -495,7 +504,7 @@ class SoftmaxResult:
             hypothesis = hypothesis.independent()
             return hypotheses.impossible("wald", hypothesis.text, len(hypothesis.matrix),
                                          "the samples are separated: no maximum, no standard errors")
-        return hypotheses.wald(hypothesis, self._symmetric_params, self._covariance())
+        return hypotheses.wald(hypothesis, self._symmetric_params, self._covariance(), self._unseen)
 
     def wald_test(self, constraint: str | Sequence[str] | ArrayLike, q: ArrayLike | None = None) -> HypothesisTest:
         """Test linear constraints on the coefficients by the estimate and its covariance, `cov_type`'s.
@@ -520,8 +529,9 @@ class SoftmaxResult:
         -------
         HypothesisTest
             Its `df` is the number of constraints that do not follow from the others. The statistic is nan, and `note`
-            says why, where the samples are separated, a coefficient is not determined by the data, or the covariance of
-            the constraints is singular (clusters fewer than constraints).
+            says why, where the samples are separated, a constraint is on what collinear columns leave undetermined (of
+            two equal columns on one, not on their sum), or the covariance of the constraints is singular (clusters
+            fewer than constraints).
 
         Raises
         ------
@@ -883,8 +893,8 @@ class SoftmaxResult:
         Notes
         -----
         Intervals are of the probability, not of the class that will be seen. Standard errors are nan, and `notes` say
-        why, with l1 > 0, for separated samples and with collinear columns. A column whose mean is r times its spread
-        costs about r^2 eps of relative precision, eps = 2.2e-16.
+        why, with l1 > 0, for separated samples and, with collinear columns, of rows that are no combination of the
+        fitted ones. A column whose mean is r times its spread costs about r^2 eps of relative precision, eps = 2.2e-16.
 
         Examples
         --------
@@ -898,7 +908,7 @@ class SoftmaxResult:
         """
         rows = self._covariates(X)
         intervals = probabilities.probability_intervals(
-            rows, self.params, self._covariance(), self.classes, fit_intercept=self.fit_intercept,
+            rows, self.params, self._covariance(), self._unseen, self.classes, fit_intercept=self.fit_intercept,
             offset=self._offset_of(rows, offset), level=level, scale=scale, n_threads=check_n_threads(n_threads))
         return replace(intervals, notes=report.covariance_notes(self))
 
@@ -946,8 +956,9 @@ class SoftmaxResult:
         -----
         dx~/dv of a formula's variable is taken by central differences of its design, with a step of eps^(1/3) |x| (at
         least eps^(1/3) sd / 1000), good to about 1e-10; of a column of an array it is exact. The model is
-        differentiated exactly. Standard errors take X as it is, not as a sample. See `predict_proba_interval` for where
-        they are nan.
+        differentiated exactly. Standard errors take X as it is, not as a sample. They are nan as those of
+        `predict_proba_interval` are; of collinear columns an effect has one where the data determine it: not that of
+        one of two equal columns, but that of a formula's variable through both.
 
         Examples
         --------
@@ -960,8 +971,8 @@ class SoftmaxResult:
         ([0.1834, 0.0695, -0.2529], [0.0476, 0.0455, 0.0261])
         """
         averages = self._averages(self._settable(X), sample_weight, offset, n_threads)
-        return self._named(margins.marginal_effects(averages, self._covariance(), self.classes.tolist(), features, at,
-                                                    discrete))
+        return self._named(margins.marginal_effects(averages, self._covariance(), self._unseen, self.classes.tolist(),
+                                                    features, at, discrete))
 
     def predicted_margins(self, at: str | Mapping[str, Any] = "average", *, X: Any = None,
                           sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None,
@@ -996,7 +1007,8 @@ class SoftmaxResult:
         [[0.6777, 0.0001], [0.3222, 0.0001], [0.0, 0.9998]]
         """
         averages = self._averages(self._settable(X), sample_weight, offset, n_threads)
-        return self._named(margins.predicted_margins(averages, self._covariance(), self.classes.tolist(), at))
+        return self._named(margins.predicted_margins(averages, self._covariance(), self._unseen, self.classes.tolist(),
+                                                     at))
 
     def contrasts(self) -> EstimateTable:
         """Return the coefficients of each pair of classes: the log odds of one against the other.
@@ -1016,8 +1028,8 @@ class SoftmaxResult:
         >>> table.std_error[:, 0].round(4).tolist()
         [0.0253, 0.1224, 0.1195]
         """
-        return self._named(estimates.class_contrasts(self._symmetric_params, self._covariance(), self.classes.tolist(),
-                                                     self._parameter_names))
+        return self._named(estimates.class_contrasts(self._symmetric_params, self._known_covariance(),
+                                                     self.classes.tolist(), self._parameter_names))
 
     def relative_risk_ratios(self) -> EstimateTable:
         """Return exp(params) against the reference, as Stata's rrr; the first class where there is no reference.
@@ -1036,7 +1048,7 @@ class SoftmaxResult:
         >>> ratios.groups, ratios.estimate[:, 0].round(4).tolist(), ratios.conf_int()[0, 0].round(4).tolist()
         (['Chinstrap', 'Gentoo'], [1.1385, 2.0476], [1.0835, 1.1964])
         """
-        return self._named(estimates.relative_risk_ratios(self._symmetric_params, self._covariance(),
+        return self._named(estimates.relative_risk_ratios(self._symmetric_params, self._known_covariance(),
                                                           self.classes.tolist(), self._reference_index or 0,
                                                           self._parameter_names))
 
@@ -1371,6 +1383,8 @@ class SoftmaxResult:
         if self._coordinates is not None and self._symmetric_params.size <= report.COVARIANCE_LIMIT:
             self._compute_covariances()
         state = dict(self.__dict__, _coordinates=None, _u=None, _complete=None, _frame=None)
+        if state["_symmetric_covariance"] is None and state["_robust_covariance"] is None:
+            state["_unseen"] = None  # of no use without a covariance, and it may be as large
         if self.optimize_result is not None:
             large = ("hess", "hess_inv", "jac")
             state["optimize_result"] = OptimizeResult(
@@ -1413,6 +1427,8 @@ class SoftmaxResult:
             "robust_df": _nan_to_none(state["_robust_df"]),
             "success": self.success, "message": self.message, "n_iter": self.n_iter,
             "separated": self._separated, "estimable": self._estimable,
+            "unseen": None if state["_unseen"] is None else _nan_to_none({
+                name: array.tolist() for name, array in vars(state["_unseen"]).items()}),
             "certificate": _nan_to_none(dict(vars(self.certificate))),
             "log_likelihood": self.log_likelihood, "penalized_log_likelihood": self.penalized_log_likelihood,
             "null_log_likelihood": self.null_log_likelihood, "nobs": self.nobs, "n_params": self.n_params,

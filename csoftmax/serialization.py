@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.inference import Unseen
 from csoftmax.maximize import Certificate
 from csoftmax.result import FORMAT, VERSION, WEIGHT_TYPES, SoftmaxResult
 from csoftmax.samples import Array
@@ -21,7 +22,8 @@ _KEYS = frozenset({
     "format", "version", "classes", "feature_names", "reference", "response_name", "fit_intercept", "named_features",
     "l2", "l1", "sparse_df", "bias_reduction", "params", "covariance", "success", "message", "n_iter", "separated",
     "estimable", "certificate", "log_likelihood", "penalized_log_likelihood", "null_log_likelihood", "nobs", "n_params",
-    "n_coordinates", "n_missing", "design", "weight_type", "cov_type", "n_groups", "robust_covariance", "robust_df"})
+    "n_coordinates", "n_missing", "design", "weight_type", "cov_type", "n_groups", "robust_covariance", "robust_df",
+    "unseen"})
 
 _NUMBER = (int, float)
 _KINDS: dict[str, Any] = {
@@ -115,6 +117,12 @@ def _restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
         raise ValueError(f"weight_type is {document['weight_type']!r}")
     if document["cov_type"] not in ("none", "observed", "penalized", *ROBUST):
         raise ValueError(f"cov_type is {document['cov_type']!r}")
+    unseen = None
+    if document["unseen"] is not None:
+        unseen = Unseen(**{key: np.array(values, dtype=np.float64) for key, values in document["unseen"].items()})
+        shapes = [array.shape for array in (unseen.directions[:, 0], unseen.unit, unseen.center)]
+        if shapes != [(len(names),)] * 3:
+            raise ValueError(f"unseen has rows of shapes {shapes} for {len(names)} features")
     penalties: dict[str, Any] = {}
     for key in ("l2", "l1"):
         penalty = np.array(document[key], dtype=np.float64)
@@ -125,7 +133,7 @@ def _restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
     if robust_df is None and document["robust_covariance"] is not None:
         robust_df = np.nan  # which JSON does not have
     result = SoftmaxResult(
-        params=params, **covariances, robust_df=robust_df,
+        params=params, **covariances, robust_df=robust_df, unseen=unseen,
         classes=_label_array(classes),
         certificate=Certificate(**certificate), **penalties,
         **{key: document[key] for key in (

@@ -429,7 +429,7 @@ def test_where_there_are_no_standard_errors_the_notes_say_why():
         separated = cs.fit(np.arange(6.0).reshape(-1, 1), [0, 0, 0, 1, 1, 1])
     collinear = cs.fit(np.column_stack([X, X[:, 0]]), y)
     for table, reason in ((sparse.margins(X=X), "With l1 > 0"), (separated.margins(), "separated"),
-                          (collinear.margins(), "collinear columns): x1, x3")):
+                          (collinear.margins(["x1", "x3"]), "collinear columns): x1, x3")):
         assert np.isfinite(table.estimate).all() and np.isnan(table.std_error).all()
         assert len(table.notes) == 1 and reason in table.notes[0]
         assert table.notes[0][:20] in str(table)
