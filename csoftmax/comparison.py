@@ -5,7 +5,6 @@ Users call it. It stands on `result`, `report` and `tables`; pandas is imported 
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -90,7 +89,7 @@ class Comparison:
         lines += [line(name, values) for name, values in self.statistics.items()]
         lines.append("=" * width)
         for note in self.notes:
-            lines += textwrap.wrap(note, width)
+            lines += tables.wrapped(note, width)
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -296,7 +295,8 @@ def _notes(results: Sequence[SoftmaxResult], names: list[str], reference: Any) -
         notes.append("The models have different numbers of observations: their log-likelihoods, AIC and BIC cannot be "
                      "compared.")
     for name, result in zip(names, results, strict=True):
-        notes += [f"{name}: {note}" for note in report.model_notes(result)]
+        if own := report.model_notes(result):
+            notes.append(f"{name}: {' '.join(own)}")
         if not result.success:
             notes.append(f"{name}: NOT A MAXIMUM: {result.message}")
     return notes

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -127,9 +128,8 @@ def plot_coefficients(result: SoftmaxResult, features: Sequence[str] | None, int
             low, high = limits[k, i]
             panel.plot([low, high], [row, row], color=_colour(k), linewidth=1.8, solid_capstyle="butt")
             panel.plot(params[k, i], row, "o", color=_colour(k), markersize=5)
-        # 36 letters of that size are as wide as a panel
-        panel.set_title(title if len(title) <= 24 else textwrap.fill(title, 36), color=_INK,
-                        fontsize=10 if len(title) <= 24 else 7)
+        long = len(title) > 24
+        panel.set_title(_broken(title) if long else title, color=_INK, fontsize=7 if long else 10)
         panel.xaxis.set_major_locator(MaxNLocator(4))
         _plain_axes(panel)
     for panel in first:
@@ -234,6 +234,16 @@ def plot_convergence(result: SoftmaxResult, axes: Any) -> NDArray[Any]:
         _plain_axes(panel)
     panels[1].set_xlabel("iteration (last: after the Newton steps at the end)", fontsize=9, color=_INK)
     return panels
+
+
+def _broken(title: str, width: int = 36) -> str:
+    """Return a long title in lines, at the colons of an interaction; so many small letters are as wide as a panel."""
+    lines = [""]
+    for part in re.split("(?<=:)", title):
+        if len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(textwrap.fill(line, width) for line in lines if line)
 
 
 def _colour(k: int) -> str:
