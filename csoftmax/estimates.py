@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -211,6 +212,6 @@ def relative_risk_ratios(params: Array, covariance: Array, classes: list[Any], r
 
 def normal_quantile(level: float) -> float:
     """Return z with P(|Z| <= z) = level; raises ValueError unless level is between 0 and 1."""
-    if not 0.0 < level < 1.0:
+    if not (isinstance(level, Real) and 0.0 < level < 1.0):
         raise ValueError(f"level is {level!r}; a number between 0 and 1 is wanted")
     return float(norm.ppf(0.5 + level / 2.0))

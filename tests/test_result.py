@@ -66,6 +66,16 @@ def test_standard_errors_are_those_of_the_inverse_hessian(data, result):
     np.testing.assert_allclose(result.bse[1:].ravel(), np.sqrt(np.diag(covariance)), rtol=1e-10)
 
 
+@pytest.mark.parametrize("level", [0, 1, 95, -0.1, np.nan, "0.9", None])
+def test_a_level_that_is_none_is_named_by_all_that_takes_one(data, result, level):
+    table = result.contrasts()
+    for method in (result.conf_int, result.summary, result.to_frame, table.conf_int, table.summary, table.to_frame):
+        with pytest.raises(ValueError, match=re.escape(f"level is {level!r}; a number between 0 and 1 is wanted")):
+            method(level=level)
+    with pytest.raises(ValueError, match="level is"):
+        result.predict_proba_interval(data[0], level=level)
+
+
 def test_z_values_p_values_and_intervals_are_walds(result):
     z = result.params[1:] / result.bse[1:]
     np.testing.assert_allclose(result.zvalues[1:], z, rtol=1e-15)
