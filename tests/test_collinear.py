@@ -4,6 +4,8 @@ It stands on csoftmax.fit and csoftmax.fit_formula. A fit with redundant columns
 compared with that of independent columns, whose are.
 """
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -137,3 +139,15 @@ def test_what_touches_an_unseen_direction_is_told_from_rounding_in_any_units():
     assert not unseen.touched_by(rows).any()
     rows[:, 0, 1] += 1e-4
     assert unseen.touched_by(rows[:4]).all()
+
+
+def test_without_its_covariance_a_saved_model_keeps_no_directions_either(monkeypatch, tmp_path):
+    Z, y = made(3)
+    monkeypatch.setattr("csoftmax.report.COVARIANCE_LIMIT", 1)
+    result = cs.fit(Z, y)
+    document = json.loads(result.to_json(tmp_path / "model.json"))
+    assert document["covariance"] is None and document["unseen"] is None
+    read = cs.from_json(tmp_path / "model.json")
+    np.testing.assert_array_equal(read.predict_proba(Z), result.predict_proba(Z))
+    with pytest.raises(ValueError, match="standard errors need the data"):
+        read.predict_proba_interval(Z)
