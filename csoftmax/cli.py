@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from csoftmax._files import written_whole
+from csoftmax.tables import import_pandas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +55,8 @@ examples:
   csoftmax fit penguins "species ~ bill_length_mm + sex" --reference Gentoo --l2 1
   csoftmax fit anes96 "PID ~ logpopul + selfLR + age + educ + income" --level 0.99
   csoftmax fit counts.tsv.gz "grade ~ log(dose) + C(site)" --weights n --out model.json
+  csoftmax fit survey.csv "vote ~ age + educ" --weights w --weight-type probability --groups district
+  csoftmax fit penguins "species ~ body_mass_g" --cov-type HC1
 
 FORMULA is 'labels ~ predictors'. Predictors are joined by +; a:b and a*b are interactions, C(a) reads numbers as
 categories, . is every other column, scale(x), poly(x, 2), bs(x, df=4), log(x) and I(x**2) transform, - 1 leaves out
@@ -176,7 +179,20 @@ def _make_parser() -> _Parser:
     shown.add_argument("--symmetric", action="store_true", help="show a row for every class; the rows sum to 0")
     fit.add_argument("--l2", type=_penalty, metavar="X", help="penalty X/2 * sum of squared coefficients (default 0)")
     fit.add_argument("--bias-reduction", choices=("firth",), help="Firth's: finite where samples are separated")
-    fit.add_argument("--weights", metavar="COLUMN", help="column of frequency weights: weight 2 is the row twice")
+    fit.add_argument("--weights", metavar="COLUMN", help="column of weights, by default frequencies")
+    fit.add_argument(
+        "--weight-type",
+        choices=("frequency", "probability", "analytic"),
+        help="frequency: weight 2 is the row twice (default; Stata's fweight); probability: inverse probabilities of "
+        "selection, with HC0 standard errors (pweight); analytic: inverse variances (aweight)",
+    )
+    fit.add_argument(
+        "--cov-type",
+        choices=("observed", "HC0", "HC1", "HC2", "HC3", "cluster"),
+        help="standard errors: of the information (default without probability weights), robust (HC0 to HC3), or "
+        "cluster-robust, with --groups",
+    )
+    fit.add_argument("--groups", metavar="COLUMN", help="column of clusters: standard errors are cluster-robust")
     fit.add_argument(
         "--missing",
         choices=("drop", "raise"),
@@ -228,7 +244,8 @@ def _make_parser() -> _Parser:
 _OPTION_NAMES = {"missing='drop'": "--missing drop", "sample_weight names": "--weights names",
                  "max_iter=": "--max-iter ", "raise max_iter": "raise --max-iter", "(l2 > 0)": "(--l2 1)",
                  "bias_reduction='firth'": "--bias-reduction firth", "bias_reduction=None": "no --bias-reduction",
-                 "or l2 > 0": "or --l2 1"}
+                 "or l2 > 0": "or --l2 1", "weight_type is": "--weight-type is", "cov_type is": "--cov-type is",
+                 "groups has": "--groups has"}
 
 
 def _say(text: str) -> None:
@@ -242,19 +259,11 @@ def _one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def _import_pandas() -> Any:
-    try:
-        import pandas
-    except ImportError as exc:
-        raise ImportError('the command line needs pandas, which is not installed: pip install "csoftmax[cli]"') from exc
-    return pandas
-
-
 def _read_table(source: str, na: Sequence[str]) -> pd.DataFrame:
     """DATA as a data frame."""
     from csoftmax import datasets
 
-    pandas = _import_pandas()
+    pandas = import_pandas("the command line", "cli")
     file: Any = source
     suffixes = [suffix.lower() for suffix in Path(source).suffixes]
     if source == "-":
@@ -353,7 +362,7 @@ def _find_label(text: str, classes: Sequence[Any]) -> Any:
 
 def _warn_of_text_numbers(frame: pd.DataFrame, columns: Mapping[str, str]) -> None:
     """A column of numbers with one '?' in it is text, and would become a category for each number."""
-    pandas = _import_pandas()
+    pandas = import_pandas()
     for name, kind in columns.items():
         if kind == "category" and not isinstance(frame[name].dtype, pandas.CategoricalDtype):
             values = frame[name].dropna()
@@ -365,13 +374,42 @@ def _warn_of_text_numbers(frame: pd.DataFrame, columns: Mapping[str, str]) -> No
                 )
 
 
+def _check_errors_wanted(args: argparse.Namespace) -> None:
+    """Refuse options of standard errors that do not go together, before any work."""
+    if args.weight_type is not None and args.weights is None:
+        raise _UsageError(f"--weight-type is {args.weight_type!r} without weights; --weights COLUMN is wanted too")
+    if args.cov_type == "cluster" and args.groups is None:
+        raise _UsageError("--cov-type is 'cluster' without groups; --groups COLUMN is wanted too")
+    if args.groups is not None and args.cov_type not in (None, "cluster"):
+        raise _UsageError(
+            f"--groups is for cluster-robust standard errors, and --cov-type is {args.cov_type!r}; one of the two is "
+            f"wanted"
+        )
+
+
+def _with_groups(frame: pd.DataFrame, column: str, missing: str) -> tuple[pd.DataFrame, int]:
+    """The rows that have a group, and how many have none."""
+    if column not in frame.columns:
+        raise _UsageError(f"--groups names the column {column!r}, which the data does not have")
+    absent = frame[column].isna()
+    if absent.any() and missing == "raise":
+        raise _UsageError(
+            f"{int(absent.sum())} of {len(frame)} rows have no group in {column!r}; --missing drop leaves them out"
+        )
+    return (frame[~absent].reset_index(drop=True), int(absent.sum())) if absent.any() else (frame, 0)
+
+
 def _fit(args: argparse.Namespace) -> int:
     _check_out(args.out)
+    _check_errors_wanted(args)
     frame = _read_table(args.data, args.na)
     from csoftmax import formula as faces
 
+    n_groupless = 0
+    if args.groups is not None:
+        frame, n_groupless = _with_groups(frame, args.groups, args.missing)
     options = {"l2": args.l2, "solver": args.solver, "tol": args.tol, "max_iter": args.max_iter}
-    options |= {"n_threads": args.threads, "bias_reduction": args.bias_reduction}
+    options |= {"n_threads": args.threads, "bias_reduction": args.bias_reduction, "weight_type": args.weight_type}
     options = {name: value for name, value in options.items() if value is not None}
     progress = _Progress.if_terminal()
     if progress is not None:
@@ -379,24 +417,33 @@ def _fit(args: argparse.Namespace) -> int:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            prepared = faces.prepare(args.formula, frame, sample_weight=args.weights, missing=args.missing)
+            prepared = faces.prepare(
+                args.formula, frame, sample_weight=args.weights, missing=args.missing, apart=args.groups
+            )
             reference = faces.FIRST_CLASS
             if args.symmetric:
                 reference = None
             elif args.reference is not None:
                 reference = _find_label(args.reference, prepared.classes)
             result = faces.fit_prepared(prepared, reference=reference, **options)
+            if result.success and args.groups is not None:
+                result = result.with_covariance("cluster", groups=frame[args.groups])
+            elif result.success and args.cov_type is not None:
+                result = result.with_covariance(args.cov_type)
         finally:
             if progress is not None:
                 progress.close()
     _show_warnings(caught)
     _warn_of_text_numbers(frame, prepared.design.columns)
-    if prepared.n_missing:
-        where = ", ".join(f"{name} {count}" for name, count in prepared.missing.items())
-        _say(f"{prepared.n_missing} of {prepared.n_rows} rows left out for missing values ({where})")
+    missing = {**({args.groups: n_groupless} if n_groupless else {}), **prepared.missing}
+    n_missing = prepared.n_missing + n_groupless
+    if missing:
+        where = ", ".join(f"{name} {count}" for name, count in missing.items())
+        _say(f"{n_missing} of {prepared.n_rows + n_groupless} rows left out for missing values ({where})")
     if not result.success:
         _say(f"no model: {str(result.message).strip()}")
         return EXIT_NO_MAXIMUM
+    result.n_missing = n_missing
     if args.out is not None:
         result.to_json(args.out)
     print(result.summary() if args.level is None else result.summary(level=args.level))

@@ -1,11 +1,10 @@
 """compare(): fitted models side by side, as text, HTML, LaTeX and a data frame.
 
-Users call it. It stands on `result`, `inference` and `tables`; pandas is imported where a frame is made.
+Users call it. It stands on `result`, `report` and `tables`; pandas is imported where a frame is made.
 """
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax import inference, tables
-from csoftmax.result import SoftmaxResult, describe_penalty
+from csoftmax import inference, report, tables
+from csoftmax.result import SoftmaxResult
 from csoftmax.samples import Array
+from csoftmax.sandwich import ROBUST
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,7 @@ class Comparison:
         lines += [line(name, values) for name, values in self.statistics.items()]
         lines.append("=" * width)
         for note in self.notes:
-            lines += textwrap.wrap(note, width)
+            lines += tables.wrapped(note, width)
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -141,8 +141,8 @@ class Comparison:
         Returns
         -------
         pandas.DataFrame
-            A row for each class and feature (its index), and the columns (name of the model, "coef") and (name of the
-            model, "std_error"); nan where a model has none.
+            A row for each class and feature (its index), and the columns (name of the model, "estimate") and (name of
+            the model, "std_error"); nan where a model has none.
 
         Raises
         ------
@@ -152,7 +152,7 @@ class Comparison:
         pd = tables.import_pandas()
         index = pd.MultiIndex.from_tuples([(block.label, name) for block in self.blocks for name in block.names],
                                           names=["class", "feature"])
-        columns = pd.MultiIndex.from_product([self.names, ["coef", "std_error"]], names=["model", None])
+        columns = pd.MultiIndex.from_product([self.names, ["estimate", "std_error"]], names=["model", None])
         values = [np.stack([block.params, block.bse], axis=-1).reshape(len(block.names), -1) for block in self.blocks]
         return pd.DataFrame(np.concatenate([np.empty((0, 2 * len(self.names))), *values]), index, columns)
 
@@ -237,7 +237,7 @@ def _blocks(results: Sequence[SoftmaxResult], reference: Any, prefix: str) -> li
         classes = result.classes.tolist()
         index = None if reference is None else classes.index(reference)
         params = inference.rebase_params(result._symmetric_params, index)
-        errors = inference.standard_errors(inference.rebase_covariance(result._covariance(), index), index)
+        errors = inference.standard_errors(inference.rebase_covariance(result._known_covariance(), index), index)
         place = [features.index(name) for name in result.feature_names]
         place += [len(features)] if result.fit_intercept else []
         for k, label in enumerate(classes):
@@ -275,11 +275,12 @@ def _statistics(results: Sequence[SoftmaxResult], responses: list[str]) -> dict[
     rows["BIC"] = [f"{result.bic:.3f}" for result in results]
     for penalty in ("l1", "l2"):
         if any(np.any(getattr(result, penalty)) for result in results):
-            rows[f"{penalty} penalty"] = [describe_penalty(getattr(result, penalty)) for result in results]
+            rows[f"{penalty} penalty"] = [report.penalty_text(getattr(result, penalty)) for result in results]
     if any(result.bias_reduction for result in results):
         rows["Bias reduction"] = [(result.bias_reduction or "none").capitalize() for result in results]
-    if len({result.cov_type for result in results}) > 1:
-        rows["Covariance"] = [result.cov_type for result in results]
+    kinds = {result.cov_type for result in results}
+    if len(kinds) > 1 or kinds & {*ROBUST}:
+        rows["Covariance"] = [report.covariance_name(result) for result in results]
     return rows
 
 
@@ -294,7 +295,8 @@ def _notes(results: Sequence[SoftmaxResult], names: list[str], reference: Any) -
         notes.append("The models have different numbers of observations: their log-likelihoods, AIC and BIC cannot be "
                      "compared.")
     for name, result in zip(names, results, strict=True):
-        notes += [f"{name}: {note}" for note in result._notes()]
+        if own := report.model_notes(result):
+            notes.append(f"{name}: {' '.join(own)}")
         if not result.success:
             notes.append(f"{name}: NOT A MAXIMUM: {result.message}")
     return notes

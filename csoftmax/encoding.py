@@ -178,7 +178,8 @@ def _encode_counts(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
         raise ValueError(f"y has shape {counts.shape}; labels are wanted with shape (n_samples,), as y.ravel(), counts "
                          f"with one column for each of at least 2 classes")
     if counts.dtype.kind not in "fiub":
-        raise TypeError(f"y has shape {counts.shape} and dtype {counts.dtype}; counts or soft labels are numbers")
+        raise TypeError(f"y has shape {counts.shape} and dtype {counts.dtype}; counts or soft labels are numbers, and "
+                        f"labels have shape (n_samples,): of tuples make one string each")
     _check_length("y", counts, n)
     check_finite("y", counts)
     for first_row, rows in blocks_of(counts):

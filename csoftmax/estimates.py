@@ -1,11 +1,12 @@
 """Tables of estimates with standard errors by the delta method; those of coefficients, which need no data.
 
-`margins` and `result` stand on it. It stands on `inference` and `summary`.
+`margins`, `probabilities` and `result` stand on it. It stands on `inference`, `summary` and `tables`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.stats import norm
 from csoftmax.inference import rebase_covariance, two_sided_pvalues
 from csoftmax.samples import Array, pair_indices
 from csoftmax.summary import Summary, SummaryBlock
+from csoftmax.tables import import_pandas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,12 +128,19 @@ class EstimateTable:
         return replace(differences, response=self.response, notes=self.notes)
 
     def summary(self, *, level: float = 0.95) -> Summary:
-        """Return a table to read: text by `print`, HTML in a notebook."""
-        values = np.stack([self.estimate, self.std_error, self.zvalues, self.pvalues,
-                           *np.moveaxis(self.conf_int(level=level), -1, 0)], axis=-1)
-        blocks = [SummaryBlock(f"{self.response}={group}" if self.response else str(group), self.names, rows)
-                  for group, rows in zip(self.groups, values, strict=True)]
-        return Summary(self.title, ([], []), blocks, level, self.notes, estimate_label=self.quantity)
+        """Return a table to read: text by `print`, HTML in a notebook, LaTeX by `to_latex()`."""
+        return Summary(self.title, ([], []), self.blocks(level), level, self.notes, estimate_label=self.quantity)
+
+    def blocks(self, level: float) -> list[SummaryBlock]:
+        """Return the groups as a `Summary` shows them."""
+        values = np.stack(list(self._columns(level).values()), axis=-1)
+        return [SummaryBlock(f"{self.response}={group}" if self.response else str(group), self.names, rows)
+                for group, rows in zip(self.groups, values, strict=True)]
+
+    def _columns(self, level: float) -> dict[str, Array]:
+        low, high = np.moveaxis(self.conf_int(level=level), -1, 0)
+        return {"estimate": self.estimate, "std_error": self.std_error, "z": self.zvalues, "pvalue": self.pvalues,
+                "lower": low, "upper": high}
 
     def __str__(self) -> str:
         return str(self.summary())
@@ -142,22 +151,20 @@ class EstimateTable:
         return self.summary()._repr_html_()
 
     def to_frame(self, *, level: float = 0.95) -> pd.DataFrame:
-        """Return a data frame with a row for each group and name.
+        """Return a data frame with a row for each group and name, as `SoftmaxResult.to_frame` does.
 
-        Columns: group, name, estimate, std_error, z, pvalue, lower, upper.
+        Columns: class (a pair of classes in a table of contrasts), feature (or the effect), estimate, std_error, z,
+        pvalue, lower, upper.
 
         Raises
         ------
         ImportError
             Without pandas: pip install "csoftmax[formula]".
         """
-        low, high = np.moveaxis(self.conf_int(level=level), -1, 0)
         n_groups, n_names = self.estimate.shape
-        columns = {"estimate": self.estimate, "std_error": self.std_error, "z": self.zvalues, "pvalue": self.pvalues,
-                   "lower": low, "upper": high}
         return import_pandas().DataFrame({
-            "group": [group for group in self.groups for _ in range(n_names)], "name": self.names * n_groups,
-            **{name: values.ravel() for name, values in columns.items()}})
+            "class": [group for group in self.groups for _ in range(n_names)], "feature": self.names * n_groups,
+            **{name: values.ravel() for name, values in self._columns(level).items()}})
 
 
 def table_of(title: str, quantity: str, groups: list[Any], names: list[str], estimate: Array,
@@ -205,16 +212,6 @@ def relative_risk_ratios(params: Array, covariance: Array, classes: list[Any], r
 
 def normal_quantile(level: float) -> float:
     """Return z with P(|Z| <= z) = level; raises ValueError unless level is between 0 and 1."""
-    if not 0.0 < level < 1.0:
+    if not (isinstance(level, Real) and 0.0 < level < 1.0):
         raise ValueError(f"level is {level!r}; a number between 0 and 1 is wanted")
     return float(norm.ppf(0.5 + level / 2.0))
-
-
-def import_pandas() -> Any:
-    """Import pandas, or say what to install."""
-    try:
-        import pandas
-    except ImportError as error:
-        raise ImportError('a data frame needs pandas, which is not installed: '
-                          'pip install "csoftmax[formula]"') from error
-    return pandas

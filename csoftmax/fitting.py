@@ -126,6 +126,9 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     ------
     ValueError, TypeError
         Naming the argument, what came and what is wanted.
+    KeyboardInterrupt
+        By Ctrl-C. While the method iterates it has `params`, the parameters reached, for `init`; while the data are
+        read, or separation is looked for afterwards, it has none: ``getattr(error, "params", None)``.
 
     Notes
     -----

@@ -921,9 +921,15 @@ def _classes(y: Any, sample_weight: np.ndarray | None) -> list[Any]:
 
 
 def prepare(
-    formula: str, data: Any, *, sample_weight: Any = None, offset: Any = None, missing: str = "drop"
+    formula: str,
+    data: Any,
+    *,
+    sample_weight: Any = None,
+    offset: Any = None,
+    missing: str = "drop",
+    apart: str | None = None,
 ) -> Prepared:
-    """Everything `fit_formula` does before the fit."""
+    """Everything `fit_formula` does before the fit; `.` in the formula leaves out the column `apart`."""
     _import_formulaic()
     import pandas as pd
     from formulaic import ModelSpec
@@ -936,7 +942,8 @@ def prepare(
     frame = _as_frame(data)
     n_rows = len(frame)
     weight_column = sample_weight if isinstance(sample_weight, str) else None
-    left, terms = _parse(formula, [c for c in frame.columns if isinstance(c, str) and c != weight_column])
+    left, terms = _parse(
+        formula, [c for c in frame.columns if isinstance(c, str) and c not in (weight_column, apart)])
     left_columns, right_columns = _factor_columns(left), _term_columns(terms)
     used = list(dict.fromkeys([*left_columns, *right_columns]))
     _check_columns(frame, used, formula)

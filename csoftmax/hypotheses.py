@@ -27,14 +27,18 @@ from scipy.stats import chi2
 
 from csoftmax.certificate import DENSE_LIMIT
 from csoftmax.constraints import Constraints, all_zero
+from csoftmax.inference import Unseen
 from csoftmax.maximize import Maximum, maximize
 from csoftmax.metric import MetricCoordinates
 from csoftmax.objective import SoftmaxObjective
 from csoftmax.restricted import RestrictedCoordinates, plane_of
 from csoftmax.samples import Array, DenseSamples, JoinedSamples
+from csoftmax.tables import import_pandas
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from csoftmax.result import SoftmaxResult
 
 KINDS = {"wald": "Wald", "lr": "Likelihood ratio", "score": "Score"}
 
@@ -114,12 +118,9 @@ class HypothesisTable:
         Raises
         ------
         ImportError
-            If pandas is not installed: ``pip install "csoftmax[formula]"``.
+            Without pandas: pip install "csoftmax[formula]".
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise ImportError('a data frame needs pandas: pip install "csoftmax[formula]"') from None
+        pd = import_pandas()
         return pd.DataFrame({"statistic": self.statistic, "df": self.df, "pvalue": self.pvalue, "note": self.notes},
                             index=pd.Index(self.names, name="hypothesis"))
 
@@ -139,7 +140,7 @@ def impossible(kind: str, hypothesis: str, df: int, reason: str) -> HypothesisTe
     return HypothesisTest(kind, hypothesis, np.nan, df, np.nan, reason)
 
 
-def wald(constraints: Constraints, params: Array, covariance: Array) -> HypothesisTest:
+def wald(constraints: Constraints, params: Array, covariance: Array, unseen: Unseen | None) -> HypothesisTest:
     """Test by the estimate's distance from the hypothesis.
 
     Parameters
@@ -148,7 +149,9 @@ def wald(constraints: Constraints, params: Array, covariance: Array) -> Hypothes
     params : ndarray of shape (n_classes, p)
         The symmetric rows.
     covariance : ndarray of shape (n_classes, p, n_classes, p)
-        Theirs; nan for what the data do not determine.
+        Theirs.
+    unseen : Unseen or None
+        What the data do not determine: a constraint that touches it has no test.
 
     Raises
     ------
@@ -159,7 +162,7 @@ def wald(constraints: Constraints, params: Array, covariance: Array) -> Hypothes
     matrix, df = constraints.matrix.reshape(len(constraints.matrix), -1), len(constraints.matrix)
     used = matrix.any(axis=0)
     matrix, flat = matrix[:, used], covariance.reshape(2 * (params.size,))[np.ix_(used, used)]
-    if np.isnan(flat).any():
+    if np.isnan(flat).any() or (unseen is not None and unseen.touched_by(constraints.matrix).any()):
         return impossible("wald", constraints.text, df, "a coefficient has no standard error")
     variance = matrix @ flat @ matrix.T
     difference = matrix @ params.ravel()[used] - constraints.values
@@ -280,7 +283,33 @@ def _uncertified(maximum: Maximum) -> str:
             f"{maximum.certificate.gradient_norm:.2g}); separated samples have none")
 
 
-def check_same_samples(full: DenseSamples, nested: DenseSamples) -> None:
+def check_nested(full: SoftmaxResult, nested: SoftmaxResult) -> None:
+    """Raise ValueError, with the reason, unless `nested` is a smaller model of the same samples."""
+    # without an intercept the null model is another one
+    compared = ["weight_type", "nobs", *(["null_log_likelihood"] if full.fit_intercept == nested.fit_intercept else [])]
+    ours, theirs = ([result.classes.tolist(), *(getattr(result, name) for name in compared)]
+                    for result in (full, nested))
+    for name, our, their in zip(["classes", *compared], ours, theirs, strict=True):
+        if not (np.isclose(our, their, rtol=1e-9, atol=1e-9) if isinstance(our, float) else our == their):
+            raise ValueError(f"nested has {name} {their}, and this result has {our}; fits of the same samples are "
+                             f"wanted")
+    if nested.n_params >= full.n_params:
+        raise ValueError(f"nested has {nested.n_params} parameters, and this result has {full.n_params}; fewer are "
+                         f"wanted")
+    contained = set(nested.feature_names) <= set(full.feature_names) and nested.fit_intercept <= full.fit_intercept
+    if full._coordinates is not None and nested._coordinates is not None:
+        samples, fewer = full._coordinates.objective.samples, nested._coordinates.objective.samples
+        _check_same_samples(samples, fewer)
+        _check_nested_columns(samples, fewer)
+    elif not contained:
+        raise ValueError(f"nested has the features {', '.join(nested.feature_names)}, which are not all among this "
+                         f"result's; whether its model is nested cannot be seen without the data of both")
+    if nested.log_likelihood > full.log_likelihood + 1e-9 * max(1.0, abs(full.log_likelihood)):
+        raise ValueError(f"nested has the log-likelihood {nested.log_likelihood}, more than this result's "
+                         f"{full.log_likelihood}; it is not nested in it")
+
+
+def _check_same_samples(full: DenseSamples, nested: DenseSamples) -> None:
     """Raise ValueError unless labels or counts, weights and offset are the same."""
     for name, ours, theirs in (("rows", full.n_samples, nested.n_samples), ("y", full.codes, nested.codes),
                                ("y", full.counts, nested.counts), ("sample_weight", full.weights, nested.weights),
@@ -289,7 +318,7 @@ def check_same_samples(full: DenseSamples, nested: DenseSamples) -> None:
             raise ValueError(f"nested has other {name} than this result; fits of the same samples are wanted")
 
 
-def check_nested_columns(full: DenseSamples, nested: DenseSamples) -> None:
+def _check_nested_columns(full: DenseSamples, nested: DenseSamples) -> None:
     """Raise ValueError unless the columns of `nested` are combinations of those of `full`.
 
     Looked at on 4 rows for each column, and on 1000 at the least: more than enough to tell other columns apart.

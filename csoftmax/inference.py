@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
@@ -28,9 +30,9 @@ def information_covariance(coordinates: MetricCoordinates, u: Array) -> Array:
     Returns
     -------
     ndarray of shape (n_classes, p, n_classes, p)
-        The covariance of rows that sum to 0, hence singular; nan in the rows and columns of features that the data do
-        not determine, or whose variance float64 cannot hold (units of 1e+-154 and beyond), and everywhere if the
-        information is singular.
+        The covariance of rows that sum to 0, hence singular; nan in the rows and columns of features whose variance
+        float64 cannot hold (units of 1e+-154 and beyond), and everywhere if the information is singular. Of collinear
+        columns it is that of the minimum-norm answer, which is true of what the data determine: see `Unseen`.
 
     Notes
     -----
@@ -61,11 +63,72 @@ def covariance_of_rows(coordinates: MetricCoordinates, covariance: Array | None)
         variances = np.diagonal(rows.reshape(n_classes * p, n_classes * p)).reshape(n_classes, p)
         # One that underflows would be a standard error of 0, and below tiny digits are lost; nan is not held either.
         # Where l2 differs by class a row may be 0 for sure: the one class of a feature that is penalised.
-        held = ((variances >= np.finfo(np.float64).tiny) | coordinates.penalized_by_class) & (variances < np.inf)
-        unknown = ~(coordinates.estimable & held.all(axis=0))
+        # Nor is there anything to lose of a coefficient that the data do not determine.
+        zero_is_right = coordinates.penalized_by_class | ~coordinates.estimable
+        held = ((variances >= np.finfo(np.float64).tiny) | zero_is_right) & (variances < np.inf)
+        unknown = ~held.all(axis=0)
     rows[:, unknown] = np.nan
     rows[:, :, :, unknown] = np.nan
     return rows
+
+
+# What is left of a function of length 1 along an unseen direction of a column of unit spread, where it has no part in
+# it: columns are collinear to about the square root of a Gram matrix's rounding.
+_SEEN = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Unseen:
+    """Directions of each class's parameters along which nothing that the fit knows changes, for collinear columns.
+
+    A linear function g of the parameters is estimable, the same for all that fit the data equally well, where it has no
+    part along them; then g' Sigma g is its variance with the covariance Sigma of any one of those, such as the
+    minimum-norm answer (Rao 1973, *Linear Statistical Inference and Its Applications*, section 4a).
+
+    Attributes
+    ----------
+    directions : ndarray of shape (n_features, n_directions)
+    unit : ndarray of shape (n_features,)
+    center : ndarray of shape (n_features,)
+        All three as of `MetricCoordinates`.
+    """
+
+    directions: Array
+    unit: Array
+    center: Array
+
+    @classmethod
+    def of(cls, coordinates: MetricCoordinates) -> Unseen | None:
+        """Return those of a fit, or None where there is no direction."""
+        if not coordinates.undetermined.shape[1]:
+            return None
+        return cls(coordinates.undetermined, coordinates.unit, coordinates.center)
+
+    def touched_by(self, gradients: Array) -> NDArray[np.bool_]:
+        """Return which functions are not estimable, of shape (m,).
+
+        Parameters
+        ----------
+        gradients : ndarray of shape (m, n, p)
+            Each function's by n rows of parameters.
+        """
+        d = len(self.center)
+        constant = gradients[..., d:]  # empty without an intercept
+        # off the mean row, so that a column far from 0 costs no digit
+        coef = (gradients[..., :d] - constant.sum(axis=-1, keepdims=True) * self.center) * self.unit
+        size = np.sqrt(np.sum(coef ** 2, axis=(1, 2)) + np.sum(constant ** 2, axis=(1, 2)))
+        touched: NDArray[np.bool_] = np.abs(coef @ self.directions).max(axis=(1, 2)) > _SEEN * size
+        return touched
+
+
+def without_unseen(covariance: Array, estimable: NDArray[np.bool_]) -> Array:
+    """Return the covariance, of shape (C, p, C, p), with nan for the coefficients that the data do not determine."""
+    if estimable.all():
+        return covariance
+    masked = covariance.copy()
+    masked[:, ~estimable] = np.nan
+    masked[:, :, :, ~estimable] = np.nan
+    return masked
 
 
 def rebase_params(params: Array, reference: int | None) -> Array:

@@ -30,6 +30,7 @@ import numpy as np
 from csoftmax._threads import map_blocks, row_blocks
 from csoftmax.covariates import Covariates, Setting
 from csoftmax.estimates import EstimateTable, table_of
+from csoftmax.inference import Unseen
 from csoftmax.samples import Array, DenseSamples, assemble_pairs, pair_indices
 
 
@@ -150,7 +151,8 @@ def _design_sums(columns: Array, X: Array, p: int) -> Array:
     return sums
 
 
-def predicted_margins(averages: Averages, covariance: Array, classes: list[Any], at: Any) -> EstimateTable:
+def predicted_margins(averages: Averages, covariance: Array, unseen: Unseen | None, classes: list[Any],
+                      at: Any) -> EstimateTable:
     """Return the average probability of each class at each setting of `at`.
 
     Parameters
@@ -158,6 +160,8 @@ def predicted_margins(averages: Averages, covariance: Array, classes: list[Any],
     averages : Averages
     covariance : ndarray of shape (n_classes, p, n_classes, p)
         Of any rows.
+    unseen : Unseen or None
+        What touches it has no standard error.
     classes : list
     at : "average", "mean" or mapping
         See `SoftmaxResult.predicted_margins`.
@@ -165,11 +169,12 @@ def predicted_margins(averages: Averages, covariance: Array, classes: list[Any],
     settings = _settings(averages, at)
     terms = [averages.probability(setting) for setting, _ in settings]
     title = "Predicted margins at the means" if at == "mean" else "Predicted margins"
-    return _table(title, "probability", classes, [name or "all rows" for _, name in settings], terms, covariance)
+    return _table(title, "probability", classes, [name or "all rows" for _, name in settings], terms, covariance,
+                  unseen)
 
 
-def marginal_effects(averages: Averages, covariance: Array, classes: list[Any], features: Any, at: Any,
-                     discrete: Iterable[str] | None) -> EstimateTable:
+def marginal_effects(averages: Averages, covariance: Array, unseen: Unseen | None, classes: list[Any], features: Any,
+                     at: Any, discrete: Iterable[str] | None) -> EstimateTable:
     """Return the average effects of variables on the probability of each class; see `SoftmaxResult.margins`."""
     rows, mass = averages.rows, averages.mass
     names = rows.variables if features is None else [features] if isinstance(features, str) else list(features)
@@ -197,11 +202,11 @@ def marginal_effects(averages: Averages, covariance: Array, classes: list[Any], 
                 change = f"{name}: {_text(level)} vs {_text(steps[0])}"
                 labels.append(f"{change} [{label}]" if label else change)
     title = "Marginal effects at the means" if at == "mean" else "Average marginal effects"
-    return _table(title, "dP" if any(levels.values()) else "dP/dx", classes, labels, terms, covariance)
+    return _table(title, "dP" if any(levels.values()) else "dP/dx", classes, labels, terms, covariance, unseen)
 
 
 def _table(title: str, quantity: str, classes: list[Any], names: list[str], terms: list[Term],
-           covariance: Array) -> EstimateTable:
+           covariance: Array, unseen: Unseen | None) -> EstimateTable:
     n_classes, p = covariance.shape[:2]
     estimate = np.array([term.value for term in terms]).reshape(-1, n_classes).T
     jacobian = np.empty((n_classes, len(terms), n_classes, p))  # J[i, t, l] = d(term t)_i / dw~_l
@@ -209,6 +214,10 @@ def _table(title: str, quantity: str, classes: list[Any], names: list[str], term
         jacobian[:, t] = assemble_pairs(term.pairs, n_classes)
     flat = jacobian.reshape(n_classes * len(terms), n_classes * p)
     product = flat @ covariance.reshape(n_classes * p, -1) @ flat.T
+    if unseen is not None:
+        unknown = unseen.touched_by(np.moveaxis(jacobian, 1, 0).reshape(len(terms), n_classes * n_classes, p))
+        unknown = np.tile(unknown, n_classes)
+        product[unknown], product[:, unknown] = np.nan, np.nan
     return table_of(title, quantity, classes, names, estimate, 0.5 * (product + product.T))
 
 

@@ -50,6 +50,13 @@ class MetricCoordinates:
         Of [X, 1] (of X without an intercept).
     estimable : ndarray of shape (p,), bool
         False for a feature (or the intercept, last) that the data do not determine, for its column is collinear.
+    undetermined : ndarray of shape (n_features, n_directions)
+        Orthonormal directions of coefficients, each in its `unit`, that change neither a logit nor the penalty where
+        the intercept moves by -center @ (unit * direction).
+    unit : ndarray of shape (n_features,)
+        The coefficient that is 1 where a column is scaled to unit spread.
+    center : ndarray of shape (n_features,)
+        The mean row; 0 without an intercept.
     n_coordinates : int
     """
 
@@ -111,10 +118,11 @@ class MetricCoordinates:
         self._penalty = self._T_all[:d].T @ (self._T_all[:d] * l2[:, np.newaxis])
         self.estimable = np.ones(d + fit_intercept, dtype=bool)
         self.estimable[:d] = np.abs(dropped).max(axis=1, initial=0.0) <= 1e-6
+        self.undetermined, self.unit = dropped, self._scale / _column_norms(moments)
+        self.center = self._shift + mean / self._scale if fit_intercept else np.zeros(d)
         if fit_intercept and dropped.shape[1]:
             # a direction that changes no logit moves the raw intercept by -sum_i w_i center_i
-            directions = dropped * (self._scale / _column_norms(moments))[:, np.newaxis]
-            terms = directions * (self._shift + mean / self._scale)[:, np.newaxis]
+            terms = dropped * (self.unit * self.center)[:, np.newaxis]
             moved, size = np.abs(terms.sum(axis=0)), np.abs(terms).sum(axis=0)
             self.estimable[d] = not np.any(moved > 1e-6 * np.maximum(size, np.finfo(float).tiny))
 

@@ -5,20 +5,17 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logsumexp
-from scipy.stats import norm
 
 if TYPE_CHECKING:
     from csoftmax.path import RegularizationPath
     from csoftmax.result import SoftmaxResult
-
-Array = NDArray[np.float64]
 
 # Okabe & Ito's colours without black and yellow, told apart by colour-blind readers; then the same ones dashed.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -131,9 +128,8 @@ def plot_coefficients(result: SoftmaxResult, features: Sequence[str] | None, int
             low, high = limits[k, i]
             panel.plot([low, high], [row, row], color=_colour(k), linewidth=1.8, solid_capstyle="butt")
             panel.plot(params[k, i], row, "o", color=_colour(k), markersize=5)
-        # 36 letters of that size are as wide as a panel
-        panel.set_title(title if len(title) <= 24 else textwrap.fill(title, 36), color=_INK,
-                        fontsize=10 if len(title) <= 24 else 7)
+        long = len(title) > 24
+        panel.set_title(_broken(title) if long else title, color=_INK, fontsize=7 if long else 10)
         panel.xaxis.set_major_locator(MaxNLocator(4))
         _plain_axes(panel)
     for panel in first:
@@ -146,8 +142,6 @@ def plot_coefficients(result: SoftmaxResult, features: Sequence[str] | None, int
 def plot_probabilities(result: SoftmaxResult, feature: str, values: Any, at: Mapping[str, Any], X: Any,
                        classes: Sequence[Any] | None, level: float, ax: Any) -> Any:
     """Draw the probabilities of classes against one feature."""
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"level is {level!r}; a number between 0 and 1 is wanted")
     labels = result.classes.tolist()
     shown = list(labels if classes is None else classes)
     if isinstance(classes, str) or not shown or any(label not in labels for label in shown):
@@ -175,7 +169,8 @@ def plot_probabilities(result: SoftmaxResult, feature: str, values: Any, at: Map
         matrix = result.design.matrix(rows)
     else:
         matrix = np.array(list(rows.values()), dtype=np.float64).T
-    probability, low, high = _probability_band(result, matrix, level)
+    intervals = result._with_known_covariance().predict_proba_interval(matrix, level=level)
+    probability, low, high = intervals.estimate, intervals.lower, intervals.upper
 
     pyplot = _import_pyplot()
     legend_on: Any
@@ -241,22 +236,14 @@ def plot_convergence(result: SoftmaxResult, axes: Any) -> NDArray[Any]:
     return panels
 
 
-def _probability_band(result: SoftmaxResult, matrix: Array, level: float) -> tuple[Array, Array, Array]:
-    """Return probabilities and their limits, each of shape (n_points, n_classes); nan without standard errors."""
-    rows = np.column_stack([matrix, np.ones(len(matrix))]) if result.fit_intercept else matrix
-    logits = rows @ result._symmetric_params.T
-    n_classes = logits.shape[1]
-    # logit p_k = a_k - log sum_{l != k} exp(a_l), and its derivatives are g_kl = 1{k = l} - 1{k != l} p_l / (1 - p_k)
-    others = np.where(np.eye(n_classes, dtype=bool), -np.inf, logits[:, np.newaxis, :])
-    rest = logsumexp(others, axis=2)
-    logit = logits - rest
-    gradient = np.eye(n_classes) - np.exp(others - rest[:, :, np.newaxis])
-    covariance = result._with_known_covariance()._covariance()
-    # v_lm = x~' V_lm x~
-    variance = np.einsum("ni,limj,nj->nlm", rows, covariance, rows, optimize=True)
-    half = norm.ppf(0.5 + level / 2.0) * np.sqrt(np.einsum("nkl,nlm,nkm->nk", gradient, variance, gradient,
-                                                           optimize=True))
-    return expit(logit), expit(logit - half), expit(logit + half)
+def _broken(title: str, width: int = 36) -> str:
+    """Return a long title in lines, at the colons of an interaction; so many small letters are as wide as a panel."""
+    lines = [""]
+    for part in re.split("(?<=:)", title):
+        if len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(textwrap.fill(line, width) for line in lines if line)
 
 
 def _colour(k: int) -> str:

@@ -23,9 +23,11 @@ from scipy.special import expit
 
 from csoftmax._threads import map_blocks, row_blocks
 from csoftmax.covariates import Covariates
-from csoftmax.estimates import import_pandas, normal_quantile
+from csoftmax.estimates import normal_quantile
+from csoftmax.inference import Unseen
 from csoftmax.leverage import contrast_variances
 from csoftmax.samples import Array, DenseSamples, pair_indices
+from csoftmax.tables import import_pandas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,8 +111,8 @@ class ProbabilityIntervals:
                 f"{self.level:g} on the {self.scale} scale>")
 
 
-def probability_intervals(rows: Covariates, params: Array, covariance: Array, classes: NDArray[Any], *,
-                          fit_intercept: bool, offset: Any, level: float, scale: str,
+def probability_intervals(rows: Covariates, params: Array, covariance: Array, unseen: Unseen | None,
+                          classes: NDArray[Any], *, fit_intercept: bool, offset: Any, level: float, scale: str,
                           n_threads: int | None) -> ProbabilityIntervals:
     """Return the probabilities of each row and their intervals; see `SoftmaxResult.predict_proba_interval`.
 
@@ -121,6 +123,8 @@ def probability_intervals(rows: Covariates, params: Array, covariance: Array, cl
         With any class as reference.
     covariance : ndarray of shape (n_classes, p, n_classes, p)
         Likewise.
+    unseen : Unseen or None
+        Rows that touch it have no standard error.
     """
     normal_quantile(level)
     if scale not in SCALES:
@@ -150,6 +154,9 @@ def probability_intervals(rows: Covariates, params: Array, covariance: Array, cl
             variances = (from_p - within_p) / np.exp(2.0 * complement)
         variances[top, row] = from_q[top, row] - within_q
         np.sqrt(np.maximum(variances, 0.0).T, out=errors[start:stop])
+        if unseen is not None:
+            X = np.column_stack([samples.X, np.ones((stop - start, int(fit_intercept)))])
+            errors[start:stop][unseen.touched_by(X[:, np.newaxis])] = np.nan
 
     for _ in map_blocks(block, row_blocks(n, p + 8 * n_classes), n_threads if rows.parallel else 1):
         pass
@@ -255,13 +262,15 @@ def prediction_table(rows: Covariates, params: Array, classes: NDArray[Any], *, 
 
 
 def simulate(rows: Covariates, params: Array, classes: NDArray[Any], *, fit_intercept: bool, offset: Any,
-             totals: NDArray[Any] | None, size: int | None, rng: Any) -> NDArray[Any]:
+             totals: Any, size: int | None, rng: Any) -> NDArray[Any]:
     """Return labels, or counts where `totals` are given, drawn from the probabilities; see `SoftmaxResult.simulate`.
 
     The numbers of a replication are drawn in the order of the rows, so the size of a block changes nothing.
     """
     generator = np.random.default_rng(rng)
     n, n_classes = rows.n_rows, len(params)
+    if totals is not None:
+        totals = _whole_totals(totals, n)
     drawn: NDArray[Any] = np.empty((size or 1, n), dtype=classes.dtype) if totals is None \
         else np.empty((size or 1, n, n_classes), dtype=np.int64)
     if size == 0:
@@ -282,3 +291,14 @@ def simulate(rows: Covariates, params: Array, classes: NDArray[Any], *, fit_inte
 def _samples(rows: Covariates, start: int, stop: int, params: Array, fit_intercept: bool, offset: Any) -> DenseSamples:
     return DenseSamples(rows.matrix(start, stop, {}), len(params), fit_intercept=fit_intercept,
                         offset=None if offset is None else offset[start:stop])
+
+
+def _whole_totals(totals: Any, n: int) -> NDArray[np.int64]:
+    values = np.asarray(totals)
+    if values.shape != (n,) or values.dtype.kind not in "fiub":
+        raise ValueError(f"totals has shape {values.shape} and dtype {values.dtype}; ({n},) of whole numbers is wanted")
+    whole = values.astype(np.int64)
+    if (whole != values).any() or (whole < 0).any():
+        row = int(np.argmax((whole != values) | (whole < 0)))
+        raise ValueError(f"totals has {values[row]} at row {row}; whole numbers of 0 or more are wanted")
+    return whole

@@ -1,6 +1,7 @@
 """What a fitted model can tell.
 
-`fitting` makes a `SoftmaxResult`; users read it. It stands on `inference`, `sandwich`, `likelihood` and `summary`.
+`fitting` makes a `SoftmaxResult`; users read it. It stands on the modules that do the work, which are functions of
+arrays, samples and coordinates: a method here is its docstring, what it takes from the fit, and one call.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
-from scipy.stats import norm
 
 from csoftmax import (
     constraints,
@@ -26,8 +26,8 @@ from csoftmax import (
     likelihood,
     margins,
     probabilities,
+    report,
     sandwich,
-    tables,
 )
 from csoftmax._files import written_whole
 from csoftmax._threads import check_n_threads
@@ -44,13 +44,14 @@ from csoftmax.encoding import (
 )
 from csoftmax.estimates import EstimateTable
 from csoftmax.hypotheses import Fitted, HypothesisTable, HypothesisTest
+from csoftmax.inference import Unseen
 from csoftmax.margins import Averages
 from csoftmax.maximize import Certificate, ConvergenceWarning, History
 from csoftmax.metric import MetricCoordinates
 from csoftmax.probabilities import PredictionTable, ProbabilityIntervals
 from csoftmax.profile import Profile, ProfileError
 from csoftmax.samples import Array, DenseSamples
-from csoftmax.summary import Summary, SummaryBlock
+from csoftmax.summary import Summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,8 +60,6 @@ if TYPE_CHECKING:
 FORMAT = "csoftmax.SoftmaxResult"
 VERSION = 1
 WEIGHT_TYPES = ("frequency", "probability", "analytic")
-# Coefficients up to which the covariance is computed and saved with a pickled or written model: its square is 32 MB.
-_COVARIANCE_LIMIT = 2000
 
 
 class SoftmaxResult:
@@ -132,7 +131,7 @@ class SoftmaxResult:
                  optimize_result: OptimizeResult | None = None, l1: float | Array = 0.0,
                  sparse_df: float | None = None, history: History | None = None, weight_type: str = "frequency",
                  cov_type: str | None = None, n_groups: int | None = None, robust_covariance: Array | None = None,
-                 robust_df: float | None = None) -> None:
+                 robust_df: float | None = None, unseen: Unseen | None = None) -> None:
         self.fit_intercept = fit_intercept
         self.classes = classes
         self.feature_names = feature_names
@@ -171,12 +170,22 @@ class SoftmaxResult:
         self._robust_df = robust_df
         self._complete: NDArray[np.bool_] | None = None  # the rows of a data frame that none was missing from
         self._lacks_covariance = False
+        self._unseen = unseen if coordinates is None else Unseen.of(coordinates)
 
-    # ------------------------------------------------------------------------------------------------- estimates
+    def __repr__(self) -> str:
+        state = "maximum certified" if self.success else "NOT a certified maximum"
+        return (f"<SoftmaxResult: {len(self.classes)} classes, {len(self.feature_names)} features, nobs "
+                f"{self.nobs:.10g}, log-likelihood {self.log_likelihood:.6g}, {state}>")
+
+    # -------------------------------------------------------------------------------------------------------- estimates
 
     @property
     def _reference_index(self) -> int | None:
         return None if self.reference is None else self.classes.tolist().index(self.reference)
+
+    @property
+    def _parameter_names(self) -> list[str]:
+        return inference.parameter_names(self.feature_names, self.fit_intercept)
 
     @property
     def params(self) -> Array:
@@ -192,72 +201,12 @@ class SoftmaxResult:
         return self.params[:, -1] if self.fit_intercept else None
 
     @property
-    def _model_cov_type(self) -> str:
-        return "none" if np.any(self.l1) else "penalized" if np.any(self.l2) else "observed"
-
-    def _covariance(self) -> Array:
-        """The covariance of the symmetric rows that `cov_type` names, computed at first use."""
-        if self.cov_type not in sandwich.ROBUST:
-            return self._information_covariance()
-        if self._robust_covariance is None:
-            self._set_robust(self.cov_type)
-        assert self._robust_covariance is not None
-        return self._robust_covariance
-
-    def _information_covariance(self) -> Array:
-        """The inverse of the information (with l2 the penalised one), of the symmetric rows, computed at first use."""
-        if self._symmetric_covariance is None:
-            if self._model_cov_type == "none":
-                return self._no_covariance()
-            if self._separated:
-                self._symmetric_covariance = self._no_covariance()
-            else:
-                self._symmetric_covariance = inference.information_covariance(*self._fitted())
-        return self._symmetric_covariance
-
-    def _no_covariance(self) -> Array:
-        return np.full(2 * self._symmetric_params.shape, np.nan)
-
-    def _fitted(self) -> tuple[MetricCoordinates, Array]:
-        """The data and the estimate, or an error where they are gone."""
-        if self._coordinates is None or self._u is None:
-            raise ValueError(f"standard errors need the data, which this result was saved without; they are saved "
-                             f"with it up to {_COVARIANCE_LIMIT} coefficients, and here there are "
-                             f"{self._symmetric_params.size}")
-        return self._coordinates, self._u
-
-    def _set_robust(self, cov_type: str, groups: NDArray[np.intp] | None = None, correction: bool = True) -> None:
-        if self._separated:
-            self._robust_covariance, self._robust_df = self._no_covariance(), np.nan
-            return
-        robust = sandwich.robust_covariance(
-            *self._fitted(), cov_type, frequency=self.weight_type == "frequency", nobs=self.nobs,
-            n_params=self.n_params, groups=groups, correction=correction)
-        self._robust_covariance, self._robust_df = robust.covariance, robust.effective_df
-        self.n_groups = robust.n_groups
-
-    def cov_params(self) -> Array:
-        """Return the covariance of theta, in theta's order without the reference; symmetric rows: full and singular.
-
-        Returns
-        -------
-        ndarray of shape (m, m)
-            m = (n_classes - 1) * (n_features + 1) with a reference, n_classes * (n_features + 1) without.
-        """
-        reference = self._reference_index
-        covariance = inference.rebase_covariance(self._covariance(), reference)
-        if reference is not None:
-            covariance = np.delete(np.delete(covariance, reference, axis=0), reference, axis=2)
-        size = covariance.shape[0] * covariance.shape[1]
-        return covariance.reshape(size, size)
-
-    @property
     def bse(self) -> Array:
         """Standard errors, of the shape of `params`; nan in the reference's row and where the data do not tell."""
         if self.cov_type == "none":
             return np.full(self._symmetric_params.shape, np.nan)
         reference = self._reference_index
-        return inference.standard_errors(inference.rebase_covariance(self._covariance(), reference), reference)
+        return inference.standard_errors(inference.rebase_covariance(self._known_covariance(), reference), reference)
 
     @property
     def zvalues(self) -> Array:
@@ -309,8 +258,7 @@ class SoftmaxResult:
         >>> result.conf_int(method="profile", coefficients="Gentoo: flipper_length_mm")[2, 0].round(4).tolist()
         [0.4368, 1.0115]
         """
-        if not 0.0 < level < 1.0:
-            raise ValueError(f"level is {level!r}; a number between 0 and 1 is wanted")
+        quantile = estimates.normal_quantile(level)
         if method not in ("wald", "profile"):
             raise ValueError(f"method is {method!r}; 'wald' or 'profile' is wanted")
         names = self._constraint_names()
@@ -318,17 +266,87 @@ class SoftmaxResult:
             else constraints.coefficients(coefficients, names)
         if method == "profile":
             return self._profile_intervals(level, chosen, names)
-        half = norm.ppf(0.5 + level / 2.0) * self.bse
+        half = quantile * self.bse
         params = np.where(chosen, self.params, np.nan)
         return np.stack([params - half, params + half], axis=-1)
 
-    # ------------------------------------------------------------------------------- another covariance or reference
+    def _profile_intervals(self, level: float, chosen: NDArray[np.bool_], names: constraints.Names) -> Array:
+        fitted = self._likelihood("a profile interval", maximum=not self._separated)
+        profile = Profile(fitted, level, self._separated)
+        ends = np.full((*self.params.shape, 2), np.nan)
+        for k, i in np.argwhere(chosen):
+            if k == self._reference_index:
+                continue
+            one = np.zeros(self.params.shape)
+            one[k, i] = 1.0
+            try:
+                ends[k, i] = profile.interval(names.symmetric(one))
+            except ProfileError as error:
+                warnings.warn(f"{names.classes[k]}: {names.features[i]} has no profile interval: {error}",
+                              ConvergenceWarning, stacklevel=outside_stacklevel())
+        return ends
 
-    def _changed(self, **changes: Any) -> SoftmaxResult:
-        """A result that shares all with this one, the data too, but for the changes."""
-        other = SoftmaxResult.__new__(type(self))
-        other.__dict__.update(self.__dict__ | changes)
-        return other
+    def contrasts(self) -> EstimateTable:
+        """Return the coefficients of each pair of classes: the log odds of one against the other.
+
+        Returns
+        -------
+        EstimateTable
+            Of shape (n_classes (n_classes - 1) / 2, n_features + 1): w~_b - w~_a of the classes a < b, named "b vs a".
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit_formula("species ~ flipper_length_mm", cs.datasets.load_penguins())
+        >>> table = result.contrasts()
+        >>> table.groups, table.estimate[:, 0].round(4).tolist()
+        (['Chinstrap vs Adelie', 'Gentoo vs Adelie', 'Gentoo vs Chinstrap'], [0.1297, 0.7167, 0.5869])
+        >>> table.std_error[:, 0].round(4).tolist()
+        [0.0253, 0.1224, 0.1195]
+        """
+        return self._named(estimates.class_contrasts(self._symmetric_params, self._known_covariance(),
+                                                     self.classes.tolist(), self._parameter_names))
+
+    def relative_risk_ratios(self) -> EstimateTable:
+        """Return exp(params) against the reference, as Stata's rrr; the first class where there is no reference.
+
+        Returns
+        -------
+        EstimateTable
+            Of shape (n_classes - 1, n_features + 1). Standard errors are by the delta method, ratio times that of the
+            coefficient; z, p-values and intervals are the coefficient's, interval ends exponentiated.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit_formula("species ~ flipper_length_mm", cs.datasets.load_penguins())
+        >>> ratios = result.relative_risk_ratios()
+        >>> ratios.groups, ratios.estimate[:, 0].round(4).tolist(), ratios.conf_int()[0, 0].round(4).tolist()
+        (['Chinstrap', 'Gentoo'], [1.1385, 2.0476], [1.0835, 1.1964])
+        """
+        return self._named(estimates.relative_risk_ratios(self._symmetric_params, self._known_covariance(),
+                                                          self.classes.tolist(), self._reference_index or 0,
+                                                          self._parameter_names))
+
+    def _named(self, table: EstimateTable) -> EstimateTable:
+        return replace(table, response=self.response_name, notes=report.covariance_notes(self))
+
+    # ------------------------------------------------------------------------------------------------------- covariance
+
+    def cov_params(self) -> Array:
+        """Return the covariance of theta, in theta's order without the reference; symmetric rows: full and singular.
+
+        Returns
+        -------
+        ndarray of shape (m, m)
+            m = (n_classes - 1) * (n_features + 1) with a reference, n_classes * (n_features + 1) without.
+        """
+        reference = self._reference_index
+        covariance = inference.rebase_covariance(self._known_covariance(), reference)
+        if reference is not None:
+            covariance = np.delete(np.delete(covariance, reference, axis=0), reference, axis=2)
+        size = covariance.shape[0] * covariance.shape[1]
+        return covariance.reshape(size, size)
 
     def with_covariance(self, cov_type: str, *, groups: ArrayLike | None = None,
                         correction: bool = True) -> SoftmaxResult:
@@ -434,68 +452,444 @@ class SoftmaxResult:
         """
         return self._changed(reference=find_reference(reference, self.classes))
 
-    # --------------------------------------------------------------------------------------------------- hypotheses
+    def _changed(self, **changes: Any) -> SoftmaxResult:
+        """A result that shares all with this one, the data too, but for the changes."""
+        other = SoftmaxResult.__new__(type(self))
+        other.__dict__.update(self.__dict__ | changes)
+        return other
 
-    def _constraint_names(self) -> constraints.Names:
-        return constraints.Names([str(label) for label in self.classes.tolist()],
-                                 inference.parameter_names(self.feature_names, self.fit_intercept),
-                                 self._reference_index)
+    @property
+    def _model_cov_type(self) -> str:
+        return "none" if np.any(self.l1) else "penalized" if np.any(self.l2) else "observed"
 
-    def _constraints(self, constraint: Any, q: ArrayLike | None) -> Constraints:
-        names = self._constraint_names()
-        texts = constraint if isinstance(constraint, (list, tuple)) else [constraint]
-        if len(texts) and all(isinstance(text, str) for text in texts):
-            if q is not None:
-                raise ValueError("q is given beside a constraint in words, which has its values in it; no q is wanted")
-            return constraints.from_text(texts, names)
-        return constraints.from_matrix(constraint, q, names)
+    def _known_covariance(self) -> Array:
+        """The covariance of the symmetric rows; nan for coefficients that the data do not determine."""
+        return inference.without_unseen(self._covariance(), np.array(self._estimable))
 
-    def _check_likelihood(self, what: str, *, maximum: bool = True) -> None:
-        """Raise ValueError, with the reason, unless this is (a maximum of) a likelihood."""
-        reason = None
-        if np.any(self.l1) or np.any(self.l2):
-            reason = f"was fitted with {'l1' if np.any(self.l1) else 'l2'} > 0"
-        elif self.bias_reduction is not None:
-            reason = f"has bias_reduction={self.bias_reduction!r}"
-        elif self.weight_type == "probability":
-            reason = "has probability weights: a pseudo-likelihood, whose ratios are not chi-squared"
-        elif maximum and not self.success:
-            reason = f"is no certified maximum ({self.message})"
-        if reason:
-            raise ValueError(f"{what} wants an unpenalised maximum of the likelihood, and this result {reason}")
+    def _covariance(self) -> Array:
+        """The covariance of the symmetric rows that `cov_type` names, computed at first use.
 
-    def _likelihood(self, what: str, *, maximum: bool = True) -> Fitted:
-        """The fit to compare others with, or an error that says why there is none."""
-        self._check_likelihood(what, maximum=maximum)
-        if self._coordinates is None or self._u is None:
-            raise ValueError(f"{what} needs the data, which this result was saved without, or fitted with "
-                             f"keep_data=False")
-        return Fitted(self._coordinates, self._u, self.log_likelihood)
+        Of collinear columns it is true of what `_unseen` does not touch.
+        """
+        if self.cov_type not in sandwich.ROBUST:
+            return self._information_covariance()
+        if self._robust_covariance is None:
+            self._set_robust(self.cov_type)
+        assert self._robust_covariance is not None
+        return self._robust_covariance
 
-    def _profile_intervals(self, level: float, chosen: NDArray[np.bool_], names: constraints.Names) -> Array:
-        fitted = self._likelihood("a profile interval", maximum=not self._separated)
-        profile = Profile(fitted, level, self._separated)
-        ends = np.full((*self.params.shape, 2), np.nan)
-        for k, i in np.argwhere(chosen):
-            if k == self._reference_index:
-                continue
-            one = np.zeros(self.params.shape)
-            one[k, i] = 1.0
-            try:
-                ends[k, i] = profile.interval(names.symmetric(one))
-            except ProfileError as error:
-                warnings.warn(f"{names.classes[k]}: {names.features[i]} has no profile interval: {error}",
-                              ConvergenceWarning, stacklevel=outside_stacklevel())
-        return ends
+    def _information_covariance(self) -> Array:
+        """The inverse of the information (with l2 the penalised one), of the symmetric rows, computed at first use."""
+        if self._symmetric_covariance is None:
+            if self._model_cov_type == "none":
+                return self._no_covariance()
+            if self._separated:
+                self._symmetric_covariance = self._no_covariance()
+            else:
+                self._symmetric_covariance = inference.information_covariance(*self._fitted())
+        return self._symmetric_covariance
 
-    def _wald(self, hypothesis: Constraints) -> HypothesisTest:
-        if self._model_cov_type == "none":
-            raise ValueError("a Wald test needs standard errors, and a fit with l1 > 0 has none; l1=0 is wanted")
+    def _set_robust(self, cov_type: str, groups: NDArray[np.intp] | None = None, correction: bool = True) -> None:
         if self._separated:
-            hypothesis = hypothesis.independent()
-            return hypotheses.impossible("wald", hypothesis.text, len(hypothesis.matrix),
-                                         "the samples are separated: no maximum, no standard errors")
-        return hypotheses.wald(hypothesis, self._symmetric_params, self._covariance())
+            self._robust_covariance, self._robust_df = self._no_covariance(), np.nan
+            return
+        robust = sandwich.robust_covariance(
+            *self._fitted(), cov_type, frequency=self.weight_type == "frequency", nobs=self.nobs,
+            n_params=self.n_params, groups=groups, correction=correction)
+        self._robust_covariance, self._robust_df = robust.covariance, robust.effective_df
+        self.n_groups = robust.n_groups
+
+    def _fitted(self) -> tuple[MetricCoordinates, Array]:
+        """The data and the estimate, or an error where they are gone."""
+        if self._coordinates is None or self._u is None:
+            raise ValueError(f"standard errors need the data, which this result was saved without; they are saved "
+                             f"with it up to {report.COVARIANCE_LIMIT} coefficients, and here there are "
+                             f"{self._symmetric_params.size}")
+        return self._coordinates, self._u
+
+    def _no_covariance(self) -> Array:
+        return np.full(2 * self._symmetric_params.shape, np.nan)
+
+    # -------------------------------------------------------------------------------------------------- goodness of fit
+
+    @property
+    def pseudo_r2(self) -> float:
+        """McFadden's 1 - L / L_null, both without a penalty."""
+        return 1.0 - self.log_likelihood / self.null_log_likelihood if self.null_log_likelihood else float("nan")
+
+    @property
+    def effective_df(self) -> float:
+        """n_params without l2; with l2 > 0 the trace of the information over the penalised information.
+
+        With l1 > 0 too: over the coefficients that are not 0. With probability weights and a robust covariance V
+        tr(H V), H the (penalised) information: Lumley & Scott's (2015, doi:10.1093/jssam/smu021) design-based
+        correction of AIC.
+        """
+        if self._sparse_df is not None:
+            return self._sparse_df
+        if self.weight_type == "probability" and self.cov_type in sandwich.ROBUST:
+            self._covariance()
+            assert self._robust_df is not None
+            return self._robust_df
+        if not np.any(self.l2):
+            return float(self.n_params)
+        return inference.effective_df(self._information_covariance(), self.l2, self._n_coordinates, self.fit_intercept)
+
+    @property
+    def aic(self) -> float:
+        """-2 L + 2 effective_df."""
+        return -2.0 * self.log_likelihood + 2.0 * self.effective_df
+
+    @property
+    def bic(self) -> float:
+        """-2 L + log(nobs) effective_df."""
+        return -2.0 * self.log_likelihood + float(np.log(self.nobs)) * self.effective_df
+
+    @property
+    def df_resid(self) -> float:
+        """nobs - n_params."""
+        return self.nobs - self.n_params
+
+    # ------------------------------------------------------------------------------------------------------ predictions
+
+    def predict_proba(self, X: ArrayLike, offset: ArrayLike | None = None, *, out: Array | None = None,
+                      n_threads: int | None = None) -> Array:
+        """Return P(y = k | x), of shape (n_samples, n_classes), columns in the order of `classes`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or a data frame
+            A data frame's columns are taken by name; for a model fitted by formula they are its variables.
+        offset : array-like of shape (n_samples, n_classes), optional
+            None adds nothing, also where the fit had an offset.
+        out : ndarray of shape (n_samples, n_classes), optional
+        n_threads : int, optional
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a shape does not fit, a column is missing, or X holds a nan or an infinity.
+        """
+        return likelihood.predict_proba(self._matrix(X), self.coef, self.intercept, offset=offset, out=out,
+                                        n_threads=n_threads)
+
+    def predict_log_proba(self, X: ArrayLike, offset: ArrayLike | None = None, *,
+                          n_threads: int | None = None) -> Array:
+        """Return log P(y = k | x), exact where the probability is 0 in float64; see `predict_proba`."""
+        return likelihood.predict_log_proba(self._matrix(X), self.coef, self.intercept, offset=offset,
+                                            n_threads=n_threads)
+
+    def predict(self, X: ArrayLike, offset: ArrayLike | None = None, *, n_threads: int | None = None) -> NDArray[Any]:
+        """Return the most probable class of each row, of shape (n_samples,); see `predict_proba`."""
+        return self.classes[self.predict_log_proba(X, offset, n_threads=n_threads).argmax(axis=1)]
+
+    def predict_proba_interval(self, X: ArrayLike, *, level: float = 0.95, scale: str = "logit",
+                               offset: ArrayLike | None = None, n_threads: int | None = None) -> ProbabilityIntervals:
+        """Return predicted probabilities with standard errors and intervals, by the delta method.
+
+        With t = log(p / (1 - p)) the log odds of a class against all others, Var(t) = (dt/dtheta)' Sigma (dt/dtheta),
+        Sigma the covariance of theta. The standard error of p is p (1 - p) times that of t; the interval is
+        expit(t -+ z se(t)), within (0, 1), or on the probability scale p -+ z se(p), which may leave it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or a data frame
+            As for `predict_proba`. Rows are worked on in blocks.
+        level : float
+        scale : {"logit", "probability"}
+        offset : array-like of shape (n_samples, n_classes), optional
+            None adds nothing, also where the fit had an offset.
+        n_threads : int, optional
+
+        Returns
+        -------
+        ProbabilityIntervals
+            With `estimate`, `std_error`, `lower` and `upper` of shape (n_samples, n_classes) and `to_frame()`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a shape does not fit, a column is missing, X holds a nan or an infinity, or `level` is not between 0
+            and 1.
+
+        Notes
+        -----
+        Intervals are of the probability, not of the class that will be seen. Standard errors are nan, and `notes` say
+        why, with l1 > 0, for separated samples and, with collinear columns, of rows that are no combination of the
+        fitted ones. A column whose mean is r times its spread costs about r^2 eps of relative precision, eps = 2.2e-16.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit([[0.0], [1.0], [2.0], [3.0]], ["a", "b", "a", "b"])
+        >>> intervals = result.predict_proba_interval([[1.5], [3.0]])
+        >>> intervals.estimate.round(4).tolist(), intervals.std_error.round(4).tolist()
+        ([[0.5, 0.5], [0.2039, 0.7961]], [[0.2796, 0.2796], [0.3205, 0.3205]])
+        >>> intervals.lower[0].round(4).tolist(), intervals.upper[0].round(4).tolist()
+        ([0.1005, 0.1005], [0.8995, 0.8995])
+        """
+        rows = self._covariates(X)
+        intervals = probabilities.probability_intervals(
+            rows, self.params, self._covariance(), self._unseen, self.classes, fit_intercept=self.fit_intercept,
+            offset=self._offset_of(rows, offset), level=level, scale=scale, n_threads=check_n_threads(n_threads))
+        return replace(intervals, notes=report.covariance_notes(self))
+
+    def pred_table(self, X: Any = None, y: Any = None, *, sample_weight: ArrayLike | None = None,
+                   offset: ArrayLike | None = None, n_threads: int | None = None) -> PredictionTable:
+        """Return the total weight of the samples of each class by the class predicted for them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or a data frame, optional
+            By default the data of the fit.
+        y : array-like of shape (n_samples,) or (n_samples, n_classes), optional
+            Labels or counts, with X.
+        sample_weight, offset, n_threads
+            As for `margins`.
+
+        Returns
+        -------
+        PredictionTable
+            `table` of shape (n_classes, n_classes), observed by predicted, `classes`, `accuracy`, `to_frame()`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If y has a label that is none of the classes, a shape does not fit, or there are no data.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit_formula("species ~ flipper_length_mm + body_mass_g", cs.datasets.load_penguins())
+        >>> print(result.pred_table())
+                   predicted
+        observed      Adelie  Chinstrap     Gentoo
+        Adelie           135         14          2
+        Chinstrap         40         23          5
+        Gentoo             1          1        121
+        81.6 % predicted as observed
+        """
+        if (X is None) != (y is None):
+            raise ValueError(f"{'y' if y is None else 'X'} is None where {'X' if y is None else 'y'} is given; both or "
+                             f"neither are wanted")
+        averages = self._averages(X, sample_weight, offset, n_threads)
+        weights: Any
+        if X is None:
+            samples = self._kept_samples()
+            codes, counts, weights = samples.codes, samples.counts, samples.weights
+        else:
+            codes, counts = encode_known(y, averages.rows.n_rows, self.classes)
+            weights = averages.mass
+        return probabilities.prediction_table(
+            averages.rows, self.params, self.classes, fit_intercept=self.fit_intercept, codes=codes, counts=counts,
+            weights=weights, offset=averages.offset, n_threads=averages.n_threads)
+
+    def simulate(self, X: Any = None, *, rng: Any = None, size: int | None = None, totals: ArrayLike | None = None,
+                 offset: ArrayLike | None = None) -> NDArray[Any]:
+        """Draw labels from the fitted probabilities, or counts.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or a data frame, optional
+            By default the data of the fit, with their offset, and with their totals where they are counts.
+        rng : None, int or numpy.random.Generator
+            For `numpy.random.default_rng`. A seed gives the same draws whatever the number of threads.
+        size : int, optional
+            Replications; None is one, without an axis of its own.
+        totals : array-like of shape (n_samples,), of whole numbers, optional
+            Draw counts of the classes, so many in all for each row.
+        offset : array-like of shape (n_samples, n_classes), optional
+            Of the rows of X, where one is given.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (size, n_samples), of the classes' dtype
+            With totals int64 of shape (n_samples, n_classes) or (size, n_samples, n_classes).
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X, totals or offset do not fit, or there are no data.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit([[0.0], [1.0], [2.0], [3.0]], ["a", "b", "a", "b"])
+        >>> result.simulate(rng=1).tolist(), result.simulate([[1.0]], totals=[10], rng=1).tolist()
+        (['a', 'b', 'a', 'b'], [[6, 4]])
+        """
+        if size is not None and (isinstance(size, bool) or not hasattr(size, "__index__") or int(size) < 0):
+            raise ValueError(f"size is {size!r}; None or a whole number from 0 is wanted")
+        averages = self._averages(X, None, offset, None)
+        counts = self._kept_samples().counts if X is None else None
+        drawn = counts.sum(axis=1) if totals is None and counts is not None else totals
+        return probabilities.simulate(
+            averages.rows, self.params, self.classes, fit_intercept=self.fit_intercept, offset=averages.offset,
+            totals=drawn, size=size, rng=rng)
+
+    # ------------------------------------------------------------------------------------------------- marginal effects
+
+    def margins(self, features: str | Sequence[str] | None = None, *,
+                at: str | Mapping[str, Any] = "average", discrete: str | Sequence[str] | None = None, X: Any = None,
+                sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None,
+                n_threads: int | None = None) -> EstimateTable:
+        """Return marginal effects: how the probability of each class changes with a variable.
+
+        Of a number the slope dP(y = k)/dx, through all terms of a formula that hold it; of a variable that is 0 or 1,
+        and of categories, the difference of the probabilities with all rows at 1 and at 0, at each level and at the
+        first one. Averaged over the rows, weights counted; standard errors by the delta method with analytic
+        derivatives (`csoftmax/margins.py` has them). Over classes effects sum to 0.
+
+        Parameters
+        ----------
+        features : str or sequence of str, optional
+            Names of columns of X; of a model fitted by formula the variables of its data. None: all.
+        at : {"average", "mean"} or mapping of variables to values
+            "average": with all other variables as they are in each row. "mean": with all numbers, that are 0 or 1 also,
+            at their weighted mean; categories and the offset stay as they are. A mapping sets some variables in all
+            rows; for lists of values there is an effect for each combination.
+        discrete : str or sequence of str, optional
+            The numbers that go from 0 to 1, and no others. None: those that are 0 or 1 in all rows.
+        X : array-like of shape (n_samples, n_features), or a data frame, optional
+            By default the data of the fit, with their weights and offset; by formula, the data frame.
+        sample_weight : array-like of shape (n_samples,), optional
+        offset : array-like of shape (n_samples, n_classes), optional
+            Both of the rows of X, where one is given.
+        n_threads : int, optional
+            By default as at the fit. The result is bit-identical for every value.
+
+        Returns
+        -------
+        EstimateTable
+            `estimate`, `std_error`, `zvalues`, `pvalues` of shape (n_classes, n_effects), `conf_int()`, `covariance`,
+            `groups` (the classes), `names` (the effects), `to_frame()`; its str() is a table.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a name or level is unknown, X does not fit, or X is None and the result has no data.
+
+        Notes
+        -----
+        dx~/dv of a formula's variable is taken by central differences of its design, with a step of eps^(1/3) |x| (at
+        least eps^(1/3) sd / 1000), good to about 1e-10; of a column of an array it is exact. The model is
+        differentiated exactly. Standard errors take X as it is, not as a sample. They are nan as those of
+        `predict_proba_interval` are; of collinear columns an effect has one where the data determine it: not that of
+        one of two equal columns, but that of a formula's variable through both.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit_formula("species ~ body_mass_g + sex", cs.datasets.load_penguins())
+        >>> effects = result.margins()
+        >>> effects.names
+        ['body_mass_g', 'sex: male vs female']
+        >>> effects.estimate[:, 1].round(4).tolist(), effects.std_error[:, 1].round(4).tolist()
+        ([0.1834, 0.0695, -0.2529], [0.0476, 0.0455, 0.0261])
+        """
+        averages = self._averages(self._settable(X), sample_weight, offset, n_threads)
+        return self._named(margins.marginal_effects(averages, self._covariance(), self._unseen, self.classes.tolist(),
+                                                    features, at, discrete))
+
+    def predicted_margins(self, at: str | Mapping[str, Any] = "average", *, X: Any = None,
+                          sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None,
+                          n_threads: int | None = None) -> EstimateTable:
+        """Return the average predicted probability of each class, with some variables set in all rows.
+
+        Parameters
+        ----------
+        at : {"average", "mean"} or mapping of variables to values
+            As for `margins`.
+        X, sample_weight, offset, n_threads
+            As for `margins`.
+
+        Returns
+        -------
+        EstimateTable
+            Of shape (n_classes, n_settings). Its `contrasts()` are the differences between settings.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `margins`.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> result = cs.fit_formula("species ~ body_mass_g + sex", cs.datasets.load_penguins())
+        >>> table = result.predicted_margins({"body_mass_g": [3500, 4500], "sex": "female"})
+        >>> table.names
+        ['body_mass_g=3500, sex=female', 'body_mass_g=4500, sex=female']
+        >>> table.estimate.round(4).tolist()
+        [[0.6777, 0.0001], [0.3222, 0.0001], [0.0, 0.9998]]
+        """
+        averages = self._averages(self._settable(X), sample_weight, offset, n_threads)
+        return self._named(margins.predicted_margins(averages, self._covariance(), self._unseen, self.classes.tolist(),
+                                                     at))
+
+    # ---------------------------------------------------------------------------------------------- rows to predict for
+
+    def _matrix(self, X: Any) -> Any:
+        if self.design is not None and (hasattr(X, "columns") or isinstance(X, dict)):
+            return self.design.matrix(X)
+        if not hasattr(X, "columns") or not self._named_features:
+            shape, d = np.shape(X), len(self.feature_names)
+            if len(shape) == 1 and shape[0] == d and d != 1:
+                raise ValueError(f"X has shape {shape}; (n_samples, {d}) is wanted: one sample is X.reshape(1, -1), or "
+                                 f"df.iloc[[0]] of a data frame")
+            if len(shape) == 2 and shape[1] != d:
+                raise ValueError(f"X has {shape[1]} columns; the model was fitted with {d}: "
+                                 f"{', '.join(self.feature_names)}")
+            return X
+        missing = [name for name in self.feature_names if name not in [str(column) for column in X.columns]]
+        if missing:
+            raise ValueError(f"X has no column {', '.join(map(repr, missing))}; the model was fitted with "
+                             f"{', '.join(map(repr, self.feature_names))}")
+        by_name = {str(column): column for column in X.columns}
+        return X[[by_name[name] for name in self.feature_names]]
+
+    def _covariates(self, X: Any) -> Covariates:
+        if self.design is not None and (hasattr(X, "columns") or isinstance(X, dict)):
+            return FrameRows(self.design, X)
+        return ArrayRows(self._matrix(X), self.feature_names)
+
+    def _settable(self, X: Any) -> Any:
+        """X, unless it holds columns of a formula's design, which are not set one by one."""
+        if X is not None and self.design is not None and not (hasattr(X, "columns") or isinstance(X, dict)):
+            raise ValueError(f"X is {type(X).__name__}; a data frame is wanted, with the variables of the formula "
+                             f"{self.design.formula!r}")
+        return X
+
+    def _averages(self, X: Any, sample_weight: Any, offset: Any, n_threads: int | None) -> Averages:
+        """The rows of X, or of the fit, with their mass and offset."""
+        if X is None:
+            for name, value in (("sample_weight", sample_weight), ("offset", offset)):
+                if value is not None:
+                    raise ValueError(f"{name} is given without X; the data of the fit have their own")
+            samples = self._kept_samples()
+            rows: Covariates = ArrayRows(samples.X, self.feature_names) if self._frame is None \
+                else FrameRows(self.design, self._frame)
+            mass, own_offset = samples.mass(), samples.offset
+            threads = samples.n_threads if n_threads is None else check_n_threads(n_threads)
+        else:
+            rows = self._covariates(X)
+            if not rows.n_rows:
+                raise ValueError("X has 0 samples; at least one is wanted")
+            mass, own_offset = as_weights(sample_weight, rows.n_rows), self._offset_of(rows, offset)
+            threads = check_n_threads(n_threads)
+        return Averages(rows, self.params, self.fit_intercept, mass, own_offset, threads)
+
+    def _offset_of(self, rows: Covariates, offset: Any) -> NDArray[Any] | None:
+        n_classes = len(self.classes)
+        return as_offset(offset, rows.n_rows, n_classes, np.ones(n_classes, dtype=bool))
+
+    def _kept_samples(self) -> DenseSamples:
+        if self._coordinates is None:
+            raise ValueError("X is None and the result has no data (it was saved, fitted with keep_data=False, or with "
+                             "l1 > 0); X is wanted")
+        return self._coordinates.objective.samples
+
+    # ------------------------------------------------------------------------------------------------------- hypotheses
 
     def wald_test(self, constraint: str | Sequence[str] | ArrayLike, q: ArrayLike | None = None) -> HypothesisTest:
         """Test linear constraints on the coefficients by the estimate and its covariance, `cov_type`'s.
@@ -520,8 +914,9 @@ class SoftmaxResult:
         -------
         HypothesisTest
             Its `df` is the number of constraints that do not follow from the others. The statistic is nan, and `note`
-            says why, where the samples are separated, a coefficient is not determined by the data, or the covariance of
-            the constraints is singular (clusters fewer than constraints).
+            says why, where the samples are separated, a constraint is on what collinear columns leave undetermined (of
+            two equal columns on one, not on their sum), or the covariance of the constraints is singular (clusters
+            fewer than constraints).
 
         Raises
         ------
@@ -589,40 +984,10 @@ class SoftmaxResult:
             raise ValueError("q is given beside a nested result; it belongs to a matrix of constraints")
         for result, what in ((self, "this result"), (nested, "nested")):
             result._check_likelihood(f"a likelihood ratio ({what})")
-        self._check_nested(nested)
+        hypotheses.check_nested(self, nested)
         return hypotheses.chi_squared_test(
             "lr", f"{', '.join(nested.feature_names) or 'intercepts'} against {', '.join(self.feature_names)}",
             2.0 * max(self.log_likelihood - nested.log_likelihood, 0.0), self.n_params - nested.n_params)
-    def _check_nested(self, nested: SoftmaxResult) -> None:
-        """Raise ValueError, with the reason, unless `nested` is a smaller model of the same samples."""
-        def compare(what: str, ours: Any, theirs: Any) -> None:
-            raise ValueError(f"nested has {what} {theirs}, and this result has {ours}; fits of the same samples are "
-                             f"wanted")
-
-        if self.classes.tolist() != nested.classes.tolist():
-            compare("the classes", self.classes.tolist(), nested.classes.tolist())
-        for what, ours, theirs in (("weight_type", self.weight_type, nested.weight_type),
-                                   ("nobs", self.nobs, nested.nobs),
-                                   ("the null log-likelihood", self.null_log_likelihood, nested.null_log_likelihood)):
-            if what != "the null log-likelihood" or self.fit_intercept == nested.fit_intercept:
-                same = ours == theirs if isinstance(ours, str) else bool(np.isclose(ours, theirs, rtol=1e-9, atol=1e-9))
-                if not same:
-                    compare(what, ours, theirs)
-        if nested.n_params >= self.n_params:
-            raise ValueError(f"nested has {nested.n_params} parameters, and this result has {self.n_params}; fewer are "
-                             f"wanted")
-        contained = set(nested.feature_names) <= set(self.feature_names) and nested.fit_intercept <= self.fit_intercept
-        if self._coordinates is not None and nested._coordinates is not None:
-            samples, fewer = self._coordinates.objective.samples, nested._coordinates.objective.samples
-            hypotheses.check_same_samples(samples, fewer)
-            hypotheses.check_nested_columns(samples, fewer)
-        elif not contained:
-            raise ValueError(f"nested has the features {', '.join(nested.feature_names)}, which are not all among this "
-                             f"result's; whether its model is nested cannot be seen without the data of both")
-        rounding = 1e-9 * max(1.0, abs(self.log_likelihood))
-        if nested.log_likelihood > self.log_likelihood + rounding:
-            raise ValueError(f"nested has the log-likelihood {nested.log_likelihood}, more than this result's "
-                             f"{self.log_likelihood}; it is not nested in it")
 
     def score_test(self, constraint: str | Sequence[str] | ArrayLike | None = None, q: ArrayLike | None = None, *,
                    X_extra: ArrayLike | None = None) -> HypothesisTest:
@@ -788,487 +1153,52 @@ class SoftmaxResult:
         fitted = self._likelihood(f"a test by kind={kind!r}", maximum=kind == "lr" or not self._separated)
         return functools.partial(hypotheses.likelihood_ratio if kind == "lr" else hypotheses.score, fitted)
 
-    # --------------------------------------------------------------------------------------------- goodness of fit
-
-    @property
-    def pseudo_r2(self) -> float:
-        """McFadden's 1 - L / L_null, both without a penalty."""
-        return 1.0 - self.log_likelihood / self.null_log_likelihood if self.null_log_likelihood else float("nan")
-
-    @property
-    def effective_df(self) -> float:
-        """n_params without l2; with l2 > 0 the trace of the information over the penalised information.
-
-        With l1 > 0 too: over the coefficients that are not 0. With probability weights and a robust covariance V
-        tr(H V), H the (penalised) information: Lumley & Scott's (2015, doi:10.1093/jssam/smu021) design-based
-        correction of AIC.
-        """
-        if self._sparse_df is not None:
-            return self._sparse_df
-        if self.weight_type == "probability" and self.cov_type in sandwich.ROBUST:
-            self._covariance()
-            assert self._robust_df is not None
-            return self._robust_df
-        if not np.any(self.l2):
-            return float(self.n_params)
-        return inference.effective_df(self._information_covariance(), self.l2, self._n_coordinates, self.fit_intercept)
-
-    @property
-    def aic(self) -> float:
-        """-2 L + 2 effective_df."""
-        return -2.0 * self.log_likelihood + 2.0 * self.effective_df
-
-    @property
-    def bic(self) -> float:
-        """-2 L + log(nobs) effective_df."""
-        return -2.0 * self.log_likelihood + float(np.log(self.nobs)) * self.effective_df
-
-    @property
-    def df_resid(self) -> float:
-        """nobs - n_params."""
-        return self.nobs - self.n_params
-
-    # ------------------------------------------------------------------------------------------------- predictions
-
-    def _matrix(self, X: Any) -> Any:
-        if self.design is not None and (hasattr(X, "columns") or isinstance(X, dict)):
-            return self.design.matrix(X)
-        if not hasattr(X, "columns") or not self._named_features:
-            shape, d = np.shape(X), len(self.feature_names)
-            if len(shape) == 1 and shape[0] == d and d != 1:
-                raise ValueError(f"X has shape {shape}; (n_samples, {d}) is wanted: one sample is X.reshape(1, -1), or "
-                                 f"df.iloc[[0]] of a data frame")
-            if len(shape) == 2 and shape[1] != d:
-                raise ValueError(f"X has {shape[1]} columns; the model was fitted with {d}: "
-                                 f"{', '.join(self.feature_names)}")
-            return X
-        missing = [name for name in self.feature_names if name not in [str(column) for column in X.columns]]
-        if missing:
-            raise ValueError(f"X has no column {', '.join(map(repr, missing))}; the model was fitted with "
-                             f"{', '.join(map(repr, self.feature_names))}")
-        by_name = {str(column): column for column in X.columns}
-        return X[[by_name[name] for name in self.feature_names]]
-
-    def predict_proba(self, X: ArrayLike, offset: ArrayLike | None = None, *, out: Array | None = None,
-                      n_threads: int | None = None) -> Array:
-        """Return P(y = k | x), of shape (n_samples, n_classes), columns in the order of `classes`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or a data frame
-            A data frame's columns are taken by name; for a model fitted by formula they are its variables.
-        offset : array-like of shape (n_samples, n_classes), optional
-            None adds nothing, also where the fit had an offset.
-        out : ndarray of shape (n_samples, n_classes), optional
-        n_threads : int, optional
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a shape does not fit, a column is missing, or X holds a nan or an infinity.
-        """
-        return likelihood.predict_proba(self._matrix(X), self.coef, self.intercept, offset=offset, out=out,
-                                        n_threads=n_threads)
-
-    def predict_log_proba(self, X: ArrayLike, offset: ArrayLike | None = None, *,
-                          n_threads: int | None = None) -> Array:
-        """Return log P(y = k | x), exact where the probability is 0 in float64; see `predict_proba`."""
-        return likelihood.predict_log_proba(self._matrix(X), self.coef, self.intercept, offset=offset,
-                                            n_threads=n_threads)
-
-    def predict(self, X: ArrayLike, offset: ArrayLike | None = None, *, n_threads: int | None = None) -> NDArray[Any]:
-        """Return the most probable class of each row, of shape (n_samples,); see `predict_proba`."""
-        return self.classes[self.predict_log_proba(X, offset, n_threads=n_threads).argmax(axis=1)]
-
-    # --------------------------------------------------- probabilities with intervals, marginal effects, contrasts
-
-    def predict_proba_interval(self, X: ArrayLike, *, level: float = 0.95, scale: str = "logit",
-                               offset: ArrayLike | None = None, n_threads: int | None = None) -> ProbabilityIntervals:
-        """Return predicted probabilities with standard errors and intervals, by the delta method.
-
-        With t = log(p / (1 - p)) the log odds of a class against all others, Var(t) = (dt/dtheta)' Sigma (dt/dtheta),
-        Sigma the covariance of theta. The standard error of p is p (1 - p) times that of t; the interval is
-        expit(t -+ z se(t)), within (0, 1), or on the probability scale p -+ z se(p), which may leave it.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or a data frame
-            As for `predict_proba`. Rows are worked on in blocks.
-        level : float
-        scale : {"logit", "probability"}
-        offset : array-like of shape (n_samples, n_classes), optional
-            None adds nothing, also where the fit had an offset.
-        n_threads : int, optional
-
-        Returns
-        -------
-        ProbabilityIntervals
-            With `estimate`, `std_error`, `lower` and `upper` of shape (n_samples, n_classes) and `to_frame()`.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a shape does not fit, a column is missing, X holds a nan or an infinity, or `level` is not between 0
-            and 1.
-
-        Notes
-        -----
-        Intervals are of the probability, not of the class that will be seen. Standard errors are nan, and `notes` say
-        why, with l1 > 0, for separated samples and with collinear columns. A column whose mean is r times its spread
-        costs about r^2 eps of relative precision, eps = 2.2e-16.
-
-        Examples
-        --------
-        >>> import csoftmax as cs
-        >>> result = cs.fit([[0.0], [1.0], [2.0], [3.0]], ["a", "b", "a", "b"])
-        >>> intervals = result.predict_proba_interval([[1.5], [3.0]])
-        >>> intervals.estimate.round(4).tolist(), intervals.std_error.round(4).tolist()
-        ([[0.5, 0.5], [0.2039, 0.7961]], [[0.2796, 0.2796], [0.3205, 0.3205]])
-        >>> intervals.lower[0].round(4).tolist(), intervals.upper[0].round(4).tolist()
-        ([0.1005, 0.1005], [0.8995, 0.8995])
-        """
-        rows = self._covariates(X)
-        intervals = probabilities.probability_intervals(
-            rows, self.params, self._covariance(), self.classes, fit_intercept=self.fit_intercept,
-            offset=self._offset_of(rows, offset), level=level, scale=scale, n_threads=check_n_threads(n_threads))
-        return replace(intervals, notes=self._covariance_notes())
-
-    def margins(self, features: str | Sequence[str] | None = None, *,
-                at: str | Mapping[str, Any] = "average", discrete: str | Sequence[str] | None = None, X: Any = None,
-                sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None,
-                n_threads: int | None = None) -> EstimateTable:
-        """Return marginal effects: how the probability of each class changes with a variable.
-
-        Of a number the slope dP(y = k)/dx, through all terms of a formula that hold it; of a variable that is 0 or 1,
-        and of categories, the difference of the probabilities with all rows at 1 and at 0, at each level and at the
-        first one. Averaged over the rows, weights counted; standard errors by the delta method with analytic
-        derivatives (`csoftmax/margins.py` has them). Over classes effects sum to 0.
-
-        Parameters
-        ----------
-        features : str or sequence of str, optional
-            Names of columns of X; of a model fitted by formula the variables of its data. None: all.
-        at : {"average", "mean"} or mapping of variables to values
-            "average": with all other variables as they are in each row. "mean": with all numbers, that are 0 or 1 also,
-            at their weighted mean; categories and the offset stay as they are. A mapping sets some variables in all
-            rows; for lists of values there is an effect for each combination.
-        discrete : str or sequence of str, optional
-            The numbers that go from 0 to 1, and no others. None: those that are 0 or 1 in all rows.
-        X : array-like of shape (n_samples, n_features), or a data frame, optional
-            By default the data of the fit, with their weights and offset; by formula, the data frame.
-        sample_weight : array-like of shape (n_samples,), optional
-        offset : array-like of shape (n_samples, n_classes), optional
-            Both of the rows of X, where one is given.
-        n_threads : int, optional
-            By default as at the fit. The result is bit-identical for every value.
-
-        Returns
-        -------
-        EstimateTable
-            `estimate`, `std_error`, `zvalues`, `pvalues` of shape (n_classes, n_effects), `conf_int()`, `covariance`,
-            `groups` (the classes), `names` (the effects), `to_frame()`; its str() is a table.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a name or level is unknown, X does not fit, or X is None and the result has no data.
-
-        Notes
-        -----
-        dx~/dv of a formula's variable is taken by central differences of its design, with a step of eps^(1/3) |x| (at
-        least eps^(1/3) sd / 1000), good to about 1e-10; of a column of an array it is exact. The model is
-        differentiated exactly. Standard errors take X as it is, not as a sample. See `predict_proba_interval` for where
-        they are nan.
-
-        Examples
-        --------
-        >>> import csoftmax as cs
-        >>> result = cs.fit_formula("species ~ body_mass_g + sex", cs.datasets.load_penguins())
-        >>> effects = result.margins()
-        >>> effects.names
-        ['body_mass_g', 'sex: male vs female']
-        >>> effects.estimate[:, 1].round(4).tolist(), effects.std_error[:, 1].round(4).tolist()
-        ([0.1834, 0.0695, -0.2529], [0.0476, 0.0455, 0.0261])
-        """
-        averages = self._averages(self._settable(X), sample_weight, offset, n_threads)
-        return self._named(margins.marginal_effects(averages, self._covariance(), self.classes.tolist(), features, at,
-                                                    discrete))
-
-    def predicted_margins(self, at: str | Mapping[str, Any] = "average", *, X: Any = None,
-                          sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None,
-                          n_threads: int | None = None) -> EstimateTable:
-        """Return the average predicted probability of each class, with some variables set in all rows.
-
-        Parameters
-        ----------
-        at : {"average", "mean"} or mapping of variables to values
-            As for `margins`.
-        X, sample_weight, offset, n_threads
-            As for `margins`.
-
-        Returns
-        -------
-        EstimateTable
-            Of shape (n_classes, n_settings). Its `contrasts()` are the differences between settings.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As for `margins`.
-
-        Examples
-        --------
-        >>> import csoftmax as cs
-        >>> result = cs.fit_formula("species ~ body_mass_g + sex", cs.datasets.load_penguins())
-        >>> table = result.predicted_margins({"body_mass_g": [3500, 4500], "sex": "female"})
-        >>> table.names
-        ['body_mass_g=3500, sex=female', 'body_mass_g=4500, sex=female']
-        >>> table.estimate.round(4).tolist()
-        [[0.6777, 0.0001], [0.3222, 0.0001], [0.0, 0.9998]]
-        """
-        averages = self._averages(self._settable(X), sample_weight, offset, n_threads)
-        return self._named(margins.predicted_margins(averages, self._covariance(), self.classes.tolist(), at))
-
-    def contrasts(self) -> EstimateTable:
-        """Return the coefficients of each pair of classes: the log odds of one against the other.
-
-        Returns
-        -------
-        EstimateTable
-            Of shape (n_classes (n_classes - 1) / 2, n_features + 1): w~_b - w~_a of the classes a < b, named "b vs a".
-
-        Examples
-        --------
-        >>> import csoftmax as cs
-        >>> result = cs.fit_formula("species ~ flipper_length_mm", cs.datasets.load_penguins())
-        >>> table = result.contrasts()
-        >>> table.groups, table.estimate[:, 0].round(4).tolist()
-        (['Chinstrap vs Adelie', 'Gentoo vs Adelie', 'Gentoo vs Chinstrap'], [0.1297, 0.7167, 0.5869])
-        >>> table.std_error[:, 0].round(4).tolist()
-        [0.0253, 0.1224, 0.1195]
-        """
-        return self._named(estimates.class_contrasts(self._symmetric_params, self._covariance(), self.classes.tolist(),
-                                                     self._parameter_names()))
-
-    def relative_risk_ratios(self) -> EstimateTable:
-        """Return exp(params) against the reference, as Stata's rrr; the first class where there is no reference.
-
-        Returns
-        -------
-        EstimateTable
-            Of shape (n_classes - 1, n_features + 1). Standard errors are by the delta method, ratio times that of the
-            coefficient; z, p-values and intervals are the coefficient's, interval ends exponentiated.
-
-        Examples
-        --------
-        >>> import csoftmax as cs
-        >>> result = cs.fit_formula("species ~ flipper_length_mm", cs.datasets.load_penguins())
-        >>> ratios = result.relative_risk_ratios()
-        >>> ratios.groups, ratios.estimate[:, 0].round(4).tolist(), ratios.conf_int()[0, 0].round(4).tolist()
-        (['Chinstrap', 'Gentoo'], [1.1385, 2.0476], [1.0835, 1.1964])
-        """
-        return self._named(estimates.relative_risk_ratios(self._symmetric_params, self._covariance(),
-                                                          self.classes.tolist(), self._reference_index or 0,
-                                                          self._parameter_names()))
-
-    def pred_table(self, X: Any = None, y: Any = None, *, sample_weight: ArrayLike | None = None,
-                   offset: ArrayLike | None = None, n_threads: int | None = None) -> PredictionTable:
-        """Return the total weight of the samples of each class by the class predicted for them.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or a data frame, optional
-            By default the data of the fit.
-        y : array-like of shape (n_samples,) or (n_samples, n_classes), optional
-            Labels or counts, with X.
-        sample_weight, offset, n_threads
-            As for `margins`.
-
-        Returns
-        -------
-        PredictionTable
-            `table` of shape (n_classes, n_classes), observed by predicted, `classes`, `accuracy`, `to_frame()`.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If y has a label that is none of the classes, a shape does not fit, or there are no data.
-
-        Examples
-        --------
-        >>> import csoftmax as cs
-        >>> result = cs.fit_formula("species ~ flipper_length_mm + body_mass_g", cs.datasets.load_penguins())
-        >>> print(result.pred_table())
-                   predicted
-        observed      Adelie  Chinstrap     Gentoo
-        Adelie           135         14          2
-        Chinstrap         40         23          5
-        Gentoo             1          1        121
-        81.6 % predicted as observed
-        """
-        if (X is None) != (y is None):
-            raise ValueError(f"{'y' if y is None else 'X'} is None where {'X' if y is None else 'y'} is given; both or "
-                             f"neither are wanted")
-        averages = self._averages(X, sample_weight, offset, n_threads)
-        weights: Any
-        if X is None:
-            samples = self._kept_samples()
-            codes, counts, weights = samples.codes, samples.counts, samples.weights
-        else:
-            codes, counts = encode_known(y, averages.rows.n_rows, self.classes)
-            weights = averages.mass
-        return probabilities.prediction_table(
-            averages.rows, self.params, self.classes, fit_intercept=self.fit_intercept, codes=codes, counts=counts,
-            weights=weights, offset=averages.offset, n_threads=averages.n_threads)
-
-    def simulate(self, X: Any = None, *, rng: Any = None, size: int | None = None, totals: ArrayLike | None = None,
-                 offset: ArrayLike | None = None) -> NDArray[Any]:
-        """Draw labels from the fitted probabilities, or counts.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or a data frame, optional
-            By default the data of the fit, with their offset, and with their totals where they are counts.
-        rng : None, int or numpy.random.Generator
-            For `numpy.random.default_rng`. A seed gives the same draws whatever the number of threads.
-        size : int, optional
-            Replications; None is one, without an axis of its own.
-        totals : array-like of shape (n_samples,), of whole numbers, optional
-            Draw counts of the classes, so many in all for each row.
-        offset : array-like of shape (n_samples, n_classes), optional
-            Of the rows of X, where one is given.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (size, n_samples), of the classes' dtype
-            With totals int64 of shape (n_samples, n_classes) or (size, n_samples, n_classes).
-
-        Raises
-        ------
-        ValueError, TypeError
-            If X, totals or offset do not fit, or there are no data.
-
-        Examples
-        --------
-        >>> import csoftmax as cs
-        >>> result = cs.fit([[0.0], [1.0], [2.0], [3.0]], ["a", "b", "a", "b"])
-        >>> result.simulate(rng=1).tolist(), result.simulate([[1.0]], totals=[10], rng=1).tolist()
-        (['a', 'b', 'a', 'b'], [[6, 4]])
-        """
-        if size is not None and (isinstance(size, bool) or not hasattr(size, "__index__") or int(size) < 0):
-            raise ValueError(f"size is {size!r}; None or a whole number from 0 is wanted")
-        averages = self._averages(X, None, offset, None)
-        counts = self._kept_samples().counts if X is None else None
-        drawn = counts.sum(axis=1) if totals is None and counts is not None else totals
-        return probabilities.simulate(
-            averages.rows, self.params, self.classes, fit_intercept=self.fit_intercept, offset=averages.offset,
-            totals=None if drawn is None else _whole_totals(drawn, averages.rows.n_rows), size=size, rng=rng)
-
-    def _named(self, table: EstimateTable) -> EstimateTable:
-        return replace(table, response=self.response_name, notes=self._covariance_notes())
-
-    def _parameter_names(self) -> list[str]:
-        return [*self.feature_names, *(["Intercept"] if self.fit_intercept else [])]
-
-    def _kept_samples(self) -> DenseSamples:
-        if self._coordinates is None:
-            raise ValueError("X is None and the result has no data (it was saved, fitted with keep_data=False, or with "
-                             "l1 > 0); X is wanted")
-        return self._coordinates.objective.samples
-
-    def _covariates(self, X: Any) -> Covariates:
-        if self.design is not None and (hasattr(X, "columns") or isinstance(X, dict)):
-            return FrameRows(self.design, X)
-        return ArrayRows(self._matrix(X), self.feature_names)
-
-    def _settable(self, X: Any) -> Any:
-        """X, unless it holds columns of a formula's design, which are not set one by one."""
-        if X is not None and self.design is not None and not (hasattr(X, "columns") or isinstance(X, dict)):
-            raise ValueError(f"X is {type(X).__name__}; a data frame is wanted, with the variables of the formula "
-                             f"{self.design.formula!r}")
-        return X
-
-    def _offset_of(self, rows: Covariates, offset: Any) -> NDArray[Any] | None:
-        n_classes = len(self.classes)
-        return as_offset(offset, rows.n_rows, n_classes, np.ones(n_classes, dtype=bool))
-
-    def _averages(self, X: Any, sample_weight: Any, offset: Any,
-                  n_threads: int | None) -> Averages:
-        """The rows of X, or of the fit, with their mass and offset."""
-        if X is None:
-            for name, value in (("sample_weight", sample_weight), ("offset", offset)):
-                if value is not None:
-                    raise ValueError(f"{name} is given without X; the data of the fit have their own")
-            samples = self._kept_samples()
-            rows: Covariates = ArrayRows(samples.X, self.feature_names) if self._frame is None \
-                else FrameRows(self.design, self._frame)
-            mass, own_offset = samples.mass(), samples.offset
-            threads = samples.n_threads if n_threads is None else check_n_threads(n_threads)
-        else:
-            rows = self._covariates(X)
-            if not rows.n_rows:
-                raise ValueError("X has 0 samples; at least one is wanted")
-            mass, own_offset = as_weights(sample_weight, rows.n_rows), self._offset_of(rows, offset)
-            threads = check_n_threads(n_threads)
-        return Averages(rows, self.params, self.fit_intercept, mass, own_offset, threads)
-
-    def _covariance_notes(self) -> list[str]:
-        """What the standard errors are, or why there are none."""
+    def _wald(self, hypothesis: Constraints) -> HypothesisTest:
         if self._model_cov_type == "none":
-            return ["With l1 > 0 there are no standard errors."]
+            raise ValueError("a Wald test needs standard errors, and a fit with l1 > 0 has none; l1=0 is wanted")
         if self._separated:
-            return ["No standard errors: the log-likelihood has no maximum, the samples are separated."]
-        unknown = [name for name, known in zip(self._parameter_names(), self._estimable, strict=True) if not known]
-        if unknown:
-            return [f"No standard errors: not determined by the data (collinear columns): {', '.join(unknown)}."]
-        if self.cov_type == "penalized":
-            return ["Standard errors are from the penalised information."]
-        return [] if self.cov_type == "observed" else [f"Standard errors: {self.cov_type}."]
+            hypothesis = hypothesis.independent()
+            return hypotheses.impossible("wald", hypothesis.text, len(hypothesis.matrix),
+                                         "the samples are separated: no maximum, no standard errors")
+        return hypotheses.wald(hypothesis, self._symmetric_params, self._covariance(), self._unseen)
 
-    # ----------------------------------------------------------------------------------------------------- summary
+    def _constraints(self, constraint: Any, q: ArrayLike | None) -> Constraints:
+        names = self._constraint_names()
+        texts = constraint if isinstance(constraint, (list, tuple)) else [constraint]
+        if len(texts) and all(isinstance(text, str) for text in texts):
+            if q is not None:
+                raise ValueError("q is given beside a constraint in words, which has its values in it; no q is wanted")
+            return constraints.from_text(texts, names)
+        return constraints.from_matrix(constraint, q, names)
 
-    def _with_known_covariance(self) -> SoftmaxResult:
-        """This result; one that was saved without its covariance, as a copy with a covariance of nan."""
-        stored = self._robust_covariance if self.cov_type in sandwich.ROBUST else self._symmetric_covariance
-        if stored is not None or self._coordinates is not None or self._separated or self.cov_type == "none":
-            return self
-        # this result goes on to say that it has no standard errors
-        return self._changed(_symmetric_covariance=self._no_covariance(), _robust_df=np.nan,
-                             _robust_covariance=self._no_covariance(), _lacks_covariance=True)
+    def _constraint_names(self) -> constraints.Names:
+        return constraints.Names([str(label) for label in self.classes.tolist()],
+                                 self._parameter_names,
+                                 self._reference_index)
 
-    def _notes(self) -> list[str]:
-        """What the standard errors are, or why there are none."""
-        if self._separated:
-            return []
-        if self._lacks_covariance:
-            return [f"Saved without standard errors: more than {_COVARIANCE_LIMIT} coefficients."]
-        notes = []
-        if self.cov_type == "none":
-            sparse = self._symmetric_params[:, :len(self.feature_names)]
-            notes.append(f"With l1 > 0 there are no standard errors. {np.count_nonzero(sparse)} of {sparse.size} "
-                         f"coefficients of the symmetric rows are not 0; AIC and BIC count {self.effective_df:.4g} "
-                         f"degrees of freedom.")
-        elif np.any(self.l2):
-            kind = "sandwiches of" if self.cov_type in sandwich.ROBUST else "from"
-            notes.append(f"Standard errors are {kind} the penalised information; AIC and BIC count "
-                         f"{self.effective_df:.4g} effective degrees of freedom.")
-        elif abs(self.effective_df - self.n_params) > 1e-9:
-            notes.append(f"AIC and BIC count {self.effective_df:.4g} effective degrees of freedom: the trace of the "
-                         f"information times the covariance.")
-        names = inference.parameter_names(self.feature_names, self.fit_intercept)
-        unknown = [name for name, known in zip(names, self._estimable, strict=True) if not known]
-        if unknown:
-            notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: "
-                         f"{', '.join(unknown)}.")
-        if self.cov_type != "none":
-            without = [name for name, errors in zip(names, self.bse.T, strict=True)
-                       if np.isnan(errors).all() and name not in unknown]
-            if without and len(without) == sum(self._estimable):
-                notes.append("No standard errors: the information is singular at the estimate.")
-            elif without:
-                notes.append(f"No standard errors of {', '.join(without)}: float64 cannot hold their variances in "
-                             f"these units of X.")
-        return notes
+    def _likelihood(self, what: str, *, maximum: bool = True) -> Fitted:
+        """The fit to compare others with, or an error that says why there is none."""
+        self._check_likelihood(what, maximum=maximum)
+        if self._coordinates is None or self._u is None:
+            raise ValueError(f"{what} needs the data, which this result was saved without, or fitted with "
+                             f"keep_data=False")
+        return Fitted(self._coordinates, self._u, self.log_likelihood)
+
+    def _check_likelihood(self, what: str, *, maximum: bool = True) -> None:
+        """Raise ValueError, with the reason, unless this is (a maximum of) a likelihood."""
+        reason = None
+        if np.any(self.l1) or np.any(self.l2):
+            reason = f"was fitted with {'l1' if np.any(self.l1) else 'l2'} > 0"
+        elif self.bias_reduction is not None:
+            reason = f"has bias_reduction={self.bias_reduction!r}"
+        elif self.weight_type == "probability":
+            reason = "has probability weights: a pseudo-likelihood, whose ratios are not chi-squared"
+        elif maximum and not self.success:
+            reason = f"is no certified maximum ({self.message})"
+        if reason:
+            raise ValueError(f"{what} wants an unpenalised maximum of the likelihood, and this result {reason}")
+
+    # ---------------------------------------------------------------------------------------------- tables and pictures
 
     def summary(self, *, level: float = 0.95) -> Summary:
         """Return a table: text by `print`, HTML in a notebook, LaTeX by `to_latex()`; a block for each class.
@@ -1284,38 +1214,7 @@ class SoftmaxResult:
         Intercept            -1.3623      1.9749      -0.690       0.490     -4.6107      1.8861
         ========================================================================================
         """
-        known = self._with_known_covariance()
-        names = inference.parameter_names(self.feature_names, self.fit_intercept)
-        values = np.stack([known.params, known.bse, known.zvalues, known.pvalues, *np.moveaxis(
-            known.conf_int(level=level), -1, 0)], axis=-1)
-        reference = self._reference_index
-        blocks = [SummaryBlock(f"{self.response_name}={label}", names, values[k])
-                  for k, label in enumerate(self.classes.tolist()) if k != reference]
-        against = "symmetric (rows sum to 0)" if reference is None else str(self.classes.tolist()[reference])
-        if reference is None and (np.any(self.l1) or np.ndim(self.l2) == 2):
-            against = "none (all rows)"
-        proved = "Certified maximum" if self.bias_reduction is None else "Certified solution"
-        left = [("Dep. variable", self.response_name), ("Reference", against),
-                ("No. observations", f"{self.nobs:.10g}"), ("Df residuals", f"{self.df_resid:.10g}"),
-                ("Df model", f"{self.n_params - (len(self.classes) - 1) * self.fit_intercept}"),
-                ("Iterations", str(self.n_iter)), (proved, "yes" if self.success else "NO")]
-        right = [("Log-likelihood", f"{self.log_likelihood:.3f}"), ("Null log-lik.", f"{self.null_log_likelihood:.3f}"),
-                 ("Pseudo R-squ.", f"{self.pseudo_r2:.5f}"), ("AIC", f"{known.aic:.3f}"), ("BIC", f"{known.bic:.3f}"),
-                 ("Covariance", self.cov_type if self.n_groups is None else f"{self.cov_type} ({self.n_groups})")]
-        if self.weight_type != "frequency":
-            left.append(("Weights", self.weight_type))
-        for name, penalty in (("l1 penalty", self.l1), ("l2 penalty", self.l2)):
-            if np.any(penalty):
-                right.append((name, describe_penalty(penalty)))
-        if self.bias_reduction is not None:
-            right.append(("Bias reduction", self.bias_reduction.capitalize()))
-        if self.n_missing:
-            right.append(("Rows dropped", f"{self.n_missing} (missing)"))
-        if self._separated:
-            blocks = []  # whatever they are where the method stopped: they grow without bound
-        return Summary("Softmax regression (multinomial logit)", (left, right), blocks, level, known._notes(),
-                       "" if self.success else f"NOT A MAXIMUM: {self.message}",
-                       estimates_only=self.cov_type == "none")
+        return report.summary(self, level)
 
     def to_frame(self, *, level: float = 0.95) -> pd.DataFrame:
         """Return the estimates as a tidy pandas data frame.
@@ -1329,8 +1228,8 @@ class SoftmaxResult:
         -------
         pandas.DataFrame
             A row for each class but the reference and each feature, the intercept last ("(Intercept)" where a feature
-            has the name Intercept), with the columns class, feature, coef, std_error, z, pvalue, lower and upper. Its
-            `attrs` hold response_name, reference and level.
+            has the name Intercept), with the columns class, feature, estimate, std_error, z, pvalue, lower and upper.
+            Its `attrs` hold response_name, reference and level.
 
         Raises
         ------
@@ -1343,21 +1242,12 @@ class SoftmaxResult:
         --------
         >>> import csoftmax as cs
         >>> result = cs.fit([[0.0], [1.0], [2.0], [3.0]], ["a", "b", "a", "b"], reference="a")
-        >>> result.to_frame()[["class", "feature", "coef", "std_error"]].round(4).values.tolist()
+        >>> result.to_frame()[["class", "feature", "estimate", "std_error"]].round(4).values.tolist()
         [['b', 'x1', 0.9082, 1.0852], ['b', 'Intercept', -1.3623, 1.9749]]
         """
-        pd = tables.import_pandas()
-        names = inference.parameter_names(self.feature_names, self.fit_intercept)
-        shown = [k for k in range(len(self.classes)) if k != self._reference_index]
-        low, high = np.moveaxis(self.conf_int(level=level), -1, 0)
-        arrays = {"coef": self.params, "std_error": self.bse, "z": self.zvalues, "pvalue": self.pvalues, "lower": low,
-                  "upper": high}
-        frame = pd.DataFrame({"class": np.repeat(self.classes[shown], len(names)), "feature": names * len(shown),
-                              **{name: array[shown].ravel() for name, array in arrays.items()}})
+        frame = report.coefficients(self).to_frame(level=level)
         frame.attrs.update(response_name=self.response_name, reference=self.reference, level=level)
         return frame
-
-    # ---------------------------------------------------------------------------------------------------- pictures
 
     def plot_coefficients(self, features: Sequence[str] | None = None, *, intercept: bool = False, level: float = 0.95,
                           axes: Any = None) -> NDArray[Any]:
@@ -1462,42 +1352,26 @@ class SoftmaxResult:
         else:
             raise ValueError("X is None, and this result was saved without its data, or has l1 > 0 and keeps none; X, "
                              "from which means and ranges are taken, is wanted")
-        totals = samples.column_totals()
-        total, low, high = totals
+        total, low, high = samples.column_totals()
         values = np.stack([np.clip(total / samples.total_mass(), low, high), low, high], axis=1).tolist()
         return {name: dict(zip(("value", "low", "high"), row, strict=True))
                 for name, row in zip(self.feature_names, values, strict=True)}
 
-    def __repr__(self) -> str:
-        state = "maximum certified" if self.success else "NOT a certified maximum"
-        return (f"<SoftmaxResult: {len(self.classes)} classes, {len(self.feature_names)} features, nobs "
-                f"{self.nobs:.10g}, log-likelihood {self.log_likelihood:.6g}, {state}>")
+    def _with_known_covariance(self) -> SoftmaxResult:
+        """This result; one that was saved without its covariance, as a copy with a covariance of nan."""
+        stored = self._robust_covariance if self.cov_type in sandwich.ROBUST else self._symmetric_covariance
+        if stored is not None or self._coordinates is not None or self._separated or self.cov_type == "none":
+            return self
+        # this result goes on to say that it has no standard errors
+        return self._changed(_symmetric_covariance=self._no_covariance(), _robust_df=np.nan,
+                             _robust_covariance=self._no_covariance(), _lacks_covariance=True)
 
-    # ----------------------------------------------------------------------------------------------------- keeping
+    # ---------------------------------------------------------------------------------------------------------- keeping
 
     def drop_data(self) -> None:
         """Let the data go; the standard errors are computed first."""
         self._compute_covariances()
         self._coordinates = self._u = self._complete = self._frame = None
-
-    def _compute_covariances(self) -> None:
-        if self._model_cov_type != "none":
-            self._information_covariance()
-            self._covariance()
-
-    def _without_data(self) -> dict[str, Any]:
-        """The state without data; the standard errors are computed first, up to _COVARIANCE_LIMIT coefficients."""
-        if self._coordinates is not None and self._symmetric_params.size <= _COVARIANCE_LIMIT:
-            self._compute_covariances()
-        state = dict(self.__dict__, _coordinates=None, _u=None, _complete=None, _frame=None)
-        if self.optimize_result is not None:
-            large = ("hess", "hess_inv", "jac")
-            state["optimize_result"] = OptimizeResult(
-                {key: value for key, value in self.optimize_result.items() if key not in large})
-        return state
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self._without_data()
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the model as JSON text, and write it to `path` if one is given: whole, or not at all.
@@ -1532,6 +1406,8 @@ class SoftmaxResult:
             "robust_df": _nan_to_none(state["_robust_df"]),
             "success": self.success, "message": self.message, "n_iter": self.n_iter,
             "separated": self._separated, "estimable": self._estimable,
+            "unseen": None if state["_unseen"] is None else _nan_to_none({
+                name: array.tolist() for name, array in vars(state["_unseen"]).items()}),
             "certificate": _nan_to_none(dict(vars(self.certificate))),
             "log_likelihood": self.log_likelihood, "penalized_log_likelihood": self.penalized_log_likelihood,
             "null_log_likelihood": self.null_log_likelihood, "nobs": self.nobs, "n_params": self.n_params,
@@ -1544,53 +1420,26 @@ class SoftmaxResult:
                 partial.write_text(text + "\n", encoding="utf-8")
         return text
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self._without_data()
 
-def restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
-    """Return the result of a document that `SoftmaxResult.to_json` wrote and the caller has checked."""
-    certificate: dict[str, Any] = {
-        key: np.nan if value is None else value for key, value in document["certificate"].items()
-    }
-    classes, names = list(document["classes"]), list(document["feature_names"])
-    params = np.array(document["params"], dtype=np.float64).reshape(len(classes), -1)
-    if params.shape != (len(classes), len(names) + document["fit_intercept"]):
-        raise ValueError(f"params has shape {params.shape} for {len(classes)} classes and {len(names)} features")
-    if len(classes) < 2 or len(set(classes)) < len(classes) or not _are(classes, (str, int, float, bool)):
-        raise ValueError(f"classes are {classes}; at least two different strings, numbers or bools are wanted")
-    if not _are(names, str):
-        raise ValueError(f"feature_names are {names}; strings are wanted")
-    if len(document["estimable"]) != params.shape[1] or not _are(document["estimable"], bool):
-        raise ValueError(f"estimable is {document['estimable']}; {params.shape[1]} bools are wanted")
-    if document["bias_reduction"] not in (None, "firth"):
-        raise ValueError(f"bias_reduction is {document['bias_reduction']!r}; null or 'firth' is wanted")
-    if document["reference"] is not None and document["reference"] not in classes:
-        raise ValueError(f"reference is {document['reference']!r}, none of the classes")
-    covariances: dict[str, Any] = {key: _read_covariance(key, document[key], params)
-                                   for key in ("covariance", "robust_covariance")}
-    if document["weight_type"] not in WEIGHT_TYPES:
-        raise ValueError(f"weight_type is {document['weight_type']!r}")
-    if document["cov_type"] not in ("none", "observed", "penalized", *sandwich.ROBUST):
-        raise ValueError(f"cov_type is {document['cov_type']!r}")
-    penalties: dict[str, Any] = {}
-    for key in ("l2", "l1"):
-        penalty = np.array(document[key], dtype=np.float64)
-        if penalty.shape not in ((), params[0, :len(names)].shape, params[:, :len(names)].shape):
-            raise ValueError(f"{key} has shape {penalty.shape} for {len(classes)} classes and {len(names)} features")
-        penalties[key] = penalty if penalty.ndim else float(penalty)
-    robust_df = document["robust_df"]
-    if robust_df is None and document["robust_covariance"] is not None:
-        robust_df = np.nan  # which JSON does not have
-    result = SoftmaxResult(
-        params=params, **covariances, robust_df=robust_df,
-        classes=_label_array(classes),
-        certificate=Certificate(**certificate), **penalties,
-        **{key: document[key] for key in (
-            "fit_intercept", "feature_names", "named_features", "reference", "success", "message", "n_iter",
-            "log_likelihood", "penalized_log_likelihood", "null_log_likelihood", "nobs", "n_params", "sparse_df",
-            "bias_reduction", "response_name", "separated", "estimable", "n_coordinates", "weight_type", "cov_type",
-            "n_groups")})
-    result.n_missing = document["n_missing"]
-    result.design = design
-    return result
+    def _without_data(self) -> dict[str, Any]:
+        """The state without data; the standard errors are computed first, up to so many coefficients."""
+        if self._coordinates is not None and self._symmetric_params.size <= report.COVARIANCE_LIMIT:
+            self._compute_covariances()
+        state = dict(self.__dict__, _coordinates=None, _u=None, _complete=None, _frame=None)
+        if state["_symmetric_covariance"] is None and state["_robust_covariance"] is None:
+            state["_unseen"] = None  # of no use without a covariance, and it may be as large
+        if self.optimize_result is not None:
+            large = ("hess", "hess_inv", "jac")
+            state["optimize_result"] = OptimizeResult(
+                {key: value for key, value in self.optimize_result.items() if key not in large})
+        return state
+
+    def _compute_covariances(self) -> None:
+        if self._model_cov_type != "none":
+            self._information_covariance()
+            self._covariance()
 
 
 def find_reference(reference: Any, classes: NDArray[Any]) -> Any:
@@ -1598,53 +1447,11 @@ def find_reference(reference: Any, classes: NDArray[Any]) -> Any:
     if reference is None:
         return None
     for label in classes.tolist():
-        if label == reference:
+        same = label == reference
+        if isinstance(same, (bool, np.bool_)) and same:  # pandas.NA gives NA, an array an array
             return label
     raise ValueError(f"reference is {reference!r}; one of the classes {', '.join(map(repr, classes.tolist()))} is "
                      f"wanted")
-
-
-def _read_covariance(key: str, values: Any, params: Array) -> Array | None:
-    if values is None:
-        return None
-    covariance = np.array(values, dtype=np.float64)
-    if not params.size:
-        covariance = covariance.reshape(2 * params.shape)  # JSON keeps no shape of an empty array
-    if covariance.shape != 2 * params.shape:
-        raise ValueError(f"{key} has shape {covariance.shape} where params has {params.shape}")
-    return covariance
-
-
-def _whole_totals(totals: Any, n: int) -> NDArray[np.int64]:
-    values = np.asarray(totals)
-    if values.shape != (n,) or values.dtype.kind not in "fiub":
-        raise ValueError(f"totals has shape {values.shape} and dtype {values.dtype}; ({n},) of whole numbers is wanted")
-    whole = values.astype(np.int64)
-    if (whole != values).any() or (whole < 0).any():
-        row = int(np.argmax((whole != values) | (whole < 0)))
-        raise ValueError(f"totals has {values[row]} at row {row}; whole numbers of 0 or more are wanted")
-    return whole
-
-
-def _are(values: list[Any], kinds: Any) -> bool:
-    return all(isinstance(value, kinds) for value in values)
-
-
-def describe_penalty(penalty: float | Array) -> str:
-    low, high = float(np.min(penalty)), float(np.max(penalty))
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
-
-
-def _label_array(labels: list[Any]) -> NDArray[Any]:
-    """Return labels as an array of their own kind: bools, ints, floats, text, or objects where they are of several."""
-    kinds = {type(label) for label in labels}
-    if len(kinds) == 1 and kinds <= {bool, float, str}:
-        return np.array(labels)
-    if kinds == {int}:
-        return np.array(labels, dtype=np.uint64 if max(labels) > np.iinfo(np.int64).max else np.int64)
-    array = np.empty(len(labels), dtype=object)
-    array[:] = labels
-    return array
 
 
 def _nan_to_none(value: Any) -> Any:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import textwrap
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,7 +42,7 @@ class Summary:
     notes : list of str
         Below the coefficients.
     warning : str
-        Above everything but the title, where there is one.
+        Below the title, where there is one; among the notes in LaTeX.
     estimates_only : bool
         Show the first of the six columns alone.
     estimate_label : str
@@ -78,7 +77,7 @@ class Summary:
         width = max(_MIN_WIDTH, name_width + 6 * (longest + 1), sum(label) + sum(value) + 8, len(self.title))
         lines = [self.title.center(width).rstrip(), "=" * width]
         if self.warning:
-            lines += [*textwrap.wrap(self.warning, width), "=" * width]
+            lines += [*tables.wrapped(self.warning, width), "=" * width]
         gap = width - sum(label) - sum(value) - 4
         for ours, theirs in itertools.zip_longest(left, right):
             line = f"{ours[0] + ':':<{label[0] + 1}} {ours[1]:>{value[0]}}" if ours else " " * (label[0] + value[0] + 2)
@@ -96,7 +95,7 @@ class Summary:
                 lines.append(f"{name:<{first}}" + "".join(f"{text:>{column}}" for text in row))
             lines.append("=" * width if block is self.blocks[-1] else "-" * width)
         for note in self.notes:
-            lines += textwrap.wrap(note, width)
+            lines += tables.wrapped(note, width)
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -113,10 +112,11 @@ class Summary:
             rows.append(tables.html_row([cell(block.title, tag="th", align="left", style=head),
                                          *(cell(name, tag="th", style=head) for name in self._columns())]))
             rows += [tables.html_row([cell(name, align="left"), *map(cell, row)]) for name, row in self._rows(block)]
-        parts = ['<div class="csoftmax">']
+        parts = ['<div class="csoftmax">', *tables.html_notes([self.title], bold=True)]
         if self.warning:
-            parts.append(f'<div style="font-weight:bold">{tables.html_notes([self.warning])[0]}</div>')
-        parts += tables.html_table("csoftmax-summary", facts, caption=self.title, ruled=False)
+            parts += tables.html_notes([self.warning], bold=True)
+        if facts:
+            parts += tables.html_table("csoftmax-summary", facts, ruled=False)
         if rows:
             parts += tables.html_table("csoftmax-coefficients", rows)
         return "\n".join([*parts, *tables.html_notes(self.notes), "</div>"])
@@ -160,7 +160,7 @@ class Summary:
             rows += [f"{tables.latex_text(block.title)} & {head}", r"\midrule"]
             rows += [" & ".join([tables.latex_text(name), *map(tables.latex_value, row)])
                      for name, row in self._rows(block)]
-        parts = [tables.latex_tabular("lrlr", facts)]
+        parts = [tables.latex_tabular("lrlr", facts)] if facts else []
         if rows:
             parts.append(tables.latex_tabular("l" + "r" * len(self._columns()), rows))
         notes = [tables.latex_text(note) for note in [self.warning, *self.notes] if note]

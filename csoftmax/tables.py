@@ -1,11 +1,12 @@
 """Numbers and names as they stand in a table: as text, in HTML and in LaTeX.
 
-`summary`, `result` and `comparison` stand on it. It stands on nothing.
+`summary`, `comparison` and all that makes data frames stand on it. It stands on nothing.
 """
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -31,6 +32,11 @@ def format_number(x: float) -> str:
     if x != x or x == 0 or 1 <= abs(x) < 1e5:
         return f"{x:.4f}"
     return f"{x:#.4g}" if 1e-4 <= abs(x) < 1 else f"{x:.3e}"
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return the lines of text, "log-likelihood" in one of them."""
+    return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
 def latex_text(text: str) -> str:
@@ -94,23 +100,22 @@ def html_row(cells: Iterable[str]) -> str:
     return f'<tr style="background:none">{"".join(cells)}</tr>'
 
 
-def html_table(name: str, rows: Iterable[str], *, caption: str = "", ruled: bool = True) -> list[str]:
+def html_table(name: str, rows: Iterable[str], *, ruled: bool = True) -> list[str]:
     """Return the lines of a table of class `name`, with a rule below if it is `ruled`."""
-    # a caption's colour and side are the notebook's own otherwise
-    head = [f'<caption style="caption-side:top;text-align:left;color:inherit;padding:0.3em 0.7em;white-space:nowrap">'
-            f"<b>{escape(caption)}</b></caption>"] if caption else []
     rule = ";border-bottom:2px solid" if ruled else ""
-    return [f'<table class="{name}" style="{_HTML_TABLE}{rule}">', *head, "<tbody>", *rows, "</tbody>", "</table>"]
+    return [f'<table class="{name}" style="{_HTML_TABLE}{rule}">', "<tbody>", *rows, "</tbody>", "</table>"]
 
 
-def html_notes(notes: Iterable[str]) -> list[str]:
-    return [f'<p style="margin:0.2em 0.7em;max-width:60em">{escape(note)}</p>' for note in notes]
+def html_notes(notes: Iterable[str], *, bold: bool = False) -> list[str]:
+    weight = ";font-weight:bold" if bold else ""
+    return [f'<p style="margin:0.2em 0.7em;max-width:60em{weight}">{escape(note)}</p>' for note in notes]
 
 
-def import_pandas() -> Any:
+def import_pandas(needed_by: str = "a data frame", extra: str = "formula") -> Any:
+    """Import pandas, or say who needs it and what to install."""
     try:
         import pandas
     except ImportError as error:
-        raise ImportError(
-            'a data frame needs pandas, which is not installed: pip install "csoftmax[formula]"') from error
+        raise ImportError(f'{needed_by} needs pandas, which is not installed: pip install "csoftmax[{extra}]"') \
+            from error
     return pandas

@@ -119,6 +119,50 @@ def test_weights_are_a_column_of_frequencies(run, tmp_path):
     assert got.nobs == wanted.nobs == 944
 
 
+@pytest.mark.parametrize("cov_type", ["observed", "HC0", "HC1", "HC2", "HC3"])
+def test_cov_type_prints_and_keeps_the_standard_errors_it_names(run, tmp_path, cov_type):
+    status, out, _ = run("fit", "penguins", TWO, "--cov-type", cov_type, "--out", tmp_path / "m.json")
+    expected = cs.fit_formula(TWO, datasets.load_penguins()).with_covariance(cov_type)
+    assert (status, out) == (0, f"{expected.summary()}\n")
+    read = cs.from_json(tmp_path / "m.json")
+    assert read.cov_type == cov_type
+    np.testing.assert_array_equal(read.bse, expected.bse)
+
+
+@pytest.mark.parametrize("more", [(), ("--cov-type", "cluster")])
+def test_groups_give_cluster_robust_errors_and_rows_without_a_group_are_left_out_and_counted(run, more):
+    penguins = datasets.load_penguins()
+    status, out, err = run("fit", "penguins", TWO, "--groups", "sex", *more)
+    complete = penguins.dropna(subset=["sex"])
+    expected = cs.fit_formula(TWO, complete).with_covariance("cluster", groups=complete["sex"])
+    assert status == 0 and out.splitlines()[12:] == str(expected.summary()).splitlines()[12:]
+    assert "cluster (2)" in out and re.search(r"Rows dropped: +11 \(missing\)", out)
+    assert err == "csoftmax: 11 of 344 rows left out for missing values (sex 11)\n"
+
+
+def test_groups_and_missing_covariates_are_counted_together(run, tmp_path):
+    table = datasets.load_penguins()[["species", "body_mass_g", "island"]]
+    table.loc[[0, 5], "island"] = None  # row 3 lacks its mass
+    table.to_csv(tmp_path / "t.csv", index=False)
+    status, _, err = run("fit", tmp_path / "t.csv", "species ~ .", "--groups", "island", "--out", tmp_path / "m.json")
+    assert err == "csoftmax: 4 of 344 rows left out for missing values (island 2, body_mass_g 2)\n"
+    read = cs.from_json(tmp_path / "m.json")
+    assert (status, read.nobs, read.n_missing, read.n_groups) == (0, 340, 4, 3)
+    assert read.feature_names == ["body_mass_g"], "the column of groups is no predictor by ."
+
+
+@pytest.mark.parametrize(("weight_type", "cov_type"), [
+    ("frequency", "observed"), ("probability", "HC0"), ("analytic", "observed")])
+def test_weight_type_says_what_the_weights_are(run, tmp_path, weight_type, cov_type):
+    penguins = datasets.load_penguins()
+    argv = ("--weights", "year", "--weight-type", weight_type, "--out", tmp_path / "m.json")
+    assert run("fit", "penguins", TWO, *argv)[0] == 0
+    read = cs.from_json(tmp_path / "m.json")
+    expected = cs.fit_formula(TWO, penguins, sample_weight="year", weight_type=weight_type)
+    assert (read.weight_type, read.cov_type, read.nobs) == (weight_type, cov_type, expected.nobs)
+    np.testing.assert_array_equal(read.bse, expected.bse)
+
+
 def test_the_options_reach_the_fit(run, monkeypatch):
     seen = {}
 
@@ -324,6 +368,15 @@ def test_a_file_that_is_no_model_is_one_line_of_error(run, tmp_path):
         (("fit", "penguins", TWO, "--level", "95"), "'95' is not a number between 0 and 1"),
         (("fit", "penguins", TWO, "--symmetric", "--reference", "Gentoo"), "not allowed with"),
         (("fit", "penguins", "species ~ log(year - 2007)"), "is -inf in"),
+        (("fit", "penguins", TWO, "--cov-type", "HC4"), "invalid choice: 'HC4'"),
+        (("fit", "penguins", TWO, "--cov-type", "cluster"), "--cov-type is 'cluster' without groups; --groups COLUMN"),
+        (("fit", "penguins", TWO, "--cov-type", "HC1", "--groups", "island"), "--cov-type is 'HC1'; one of the two"),
+        (("fit", "penguins", TWO, "--groups", "isle"), "--groups names the column 'isle', which the data"),
+        (("fit", "penguins", TWO, "--groups", "sex", "--missing", "raise"), "11 of 344 rows have no group in 'sex'"),
+        (("fit", "penguins", TWO, "--weight-type", "analytic"), "--weight-type is 'analytic' without weights"),
+        (("fit", "penguins", TWO, "--weights", "year", "--weight-type", "pweight"), "invalid choice: 'pweight'"),
+        (("fit", "penguins", TWO, "--weights", "year", "--weight-type", "analytic", "--bias-reduction", "firth"),
+         "--weight-type is 'analytic' beside --bias-reduction firth"),
     ],
 )
 def test_an_error_is_one_line_on_stderr_and_status_1(run, argv, message):

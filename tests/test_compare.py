@@ -122,6 +122,24 @@ def test_with_l1_there_is_no_standard_error_and_no_empty_row(data):
     assert any("With l1 > 0 there are no standard errors" in note for note in comparison.notes)
 
 
+def test_a_robust_covariance_is_named_also_where_all_models_have_it(data):
+    X, y = data
+    robust = cs.fit(X, y, reference="low").with_covariance("HC0")
+    clustered = robust.with_covariance("cluster", groups=np.arange(len(X)) % 7)
+    assert cs.compare(robust, robust).statistics["Covariance"] == ["HC0", "HC0"]
+    assert cs.compare(robust, clustered).statistics["Covariance"] == ["HC0", "cluster (7)"]
+    assert "Covariance" not in cs.compare(cs.fit(X, y)).statistics
+
+
+def test_a_models_notes_stand_on_one_line_and_no_word_is_broken_at_its_hyphen(data):
+    X, y = data
+    comparison = cs.compare(cs.fit(X, y, l2=1.0), cs.fit(X[1:], y[1:]))
+    (note,) = (note for note in comparison.notes if note.startswith("(1): "))
+    assert "penalised information. AIC and BIC count" in note
+    assert not any(line.endswith("-") for line in str(comparison).splitlines() if line[0] not in "-=")
+    assert "log-likelihoods" in str(comparison)
+
+
 def test_a_separated_model_has_no_coefficients_and_says_why(data):
     with pytest.warns(cs.SeparationWarning):
         separated = cs.fit(np.arange(6.0).reshape(-1, 1), [0, 0, 0, 1, 1, 1], reference=0)
@@ -172,10 +190,10 @@ def test_a_frame_has_a_row_for_each_class_and_feature(data):
     assert frame.index.names == ["class", "feature"]
     assert frame.index.tolist() == [(label, name) for label in ("mid", "top")
                                     for name in ("x1", "x2", "x3", "Intercept")]
-    assert frame[("one", "coef")].tolist() == one.params[1:].ravel().tolist()
+    assert frame[("one", "estimate")].tolist() == one.params[1:].ravel().tolist()
     assert frame[("one", "std_error")].tolist() == one.bse[1:].ravel().tolist()
-    assert frame.loc[("top", "x2"), ("two", "coef")] == two.params[2, 1]
-    assert np.isnan(frame.loc[("top", "x3"), ("two", "coef")])
+    assert frame.loc[("top", "x2"), ("two", "estimate")] == two.params[2, 1]
+    assert np.isnan(frame.loc[("top", "x3"), ("two", "estimate")])
 
 
 def test_a_model_saved_without_its_covariance_is_shown_and_says_so():

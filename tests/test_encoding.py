@@ -272,6 +272,8 @@ def test_counts_that_are_none_raise_with_row_and_column(door):
         door(column(2), [[1, 1], [1, np.inf]])
     with pytest.raises(TypeError, match=r"y has shape \(2, 2\) and dtype <U1; counts or soft labels are numbers"):
         door(column(2), [["a", "b"], ["a", "b"]])
+    with pytest.raises(TypeError, match=r"labels have shape \(n_samples,\): of tuples make one string each"):
+        door(column(2), [("a", 1), ("b", 2)])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -61,12 +61,27 @@ def newton(X, y, C, fixed=(), steps=60):
 
 # ------------------------------------------------------------------------------------------------------------ figures
 
-def test_likelihood_ratios_of_womenlf_are_the_printed_ones():
-    # Fox & Weisberg, An R Companion to Applied Regression: Anova(multinom(partic ~ hincome + children, Womenlf))
-    table = fitted("womenlf").test_terms("lr")
-    assert [f"{x:.1f}" for x in table.statistic] == ["15.2", "63.6"]
-    assert [f"{x:.2g}" for x in table.pvalue] == ["0.00051", "1.6e-14"]
+def test_likelihood_ratios_of_womenlf_are_those_that_car_prints():
+    # R's car::Anova(nnet::multinom(partic ~ hincome + children, Womenlf)), Type II, as printed by M. Friendly,
+    # https://friendly.github.io/psy6136/R/output/wlf-glogit.html (and with more digits on euclid.psych.yorku.ca);
+    # without an interaction each term is dropped alone, here as there
+    result = fitted("womenlf")
+    table = result.test_terms("lr")
+    assert [f"{x:.3f}" for x in table.statistic] == ["15.153", "63.559"]
+    assert [f"{x:.4g}" for x in table.pvalue] == ["0.0005123", "1.579e-14"]
     assert table.df.tolist() == [2, 2]
+    assert f"{-2 * result.log_likelihood:.4f}" == "422.8819" and f"{result.aic:.4f}" == "434.8819"
+
+
+def test_estimates_of_womenlf_are_those_that_multinom_prints():
+    # the same page's summary(multinom(...)): hincome, childrenpresent, (Intercept) of parttime and fulltime against
+    # not.work. multinom stops short of the maximum: by 8e-5 of a standard error here
+    result = fitted("womenlf").rebase("not.work")
+    rows = [result.classes.tolist().index(label) for label in ("parttime", "fulltime")]
+    errors = np.array([[0.02345484, 0.4690352, 0.5924627], [0.02809599, 0.3621999, 0.4841789]])
+    printed = np.array([[0.006893838, 0.02145558, -1.432321], [-0.097232073, -2.55860537, 1.982842]])
+    np.testing.assert_allclose((result.params[rows] - printed) / errors, 0.0, atol=1e-4)
+    np.testing.assert_allclose(result.bse[rows], errors, rtol=1e-4)
 
 
 def test_likelihood_ratio_of_two_certified_models_is_that_of_their_references():
@@ -282,9 +297,9 @@ def test_a_result_that_is_not_nested_says_what_does_not_fit():
     doubled = np.full(len(y), 2.0)
     for nested, says in [
         (cs.fit(smaller[1:], y[1:]), "nobs 299"),
-        (cs.fit(smaller, np.where(y == 2, 1, y)), "the classes"),
+        (cs.fit(smaller, np.where(y == 2, 1, y)), "classes"),
         (cs.fit(smaller, y, sample_weight=doubled), "nobs 600"),
-        (cs.fit(smaller, y, offset=np.outer(X[:, 0], [0, 1, 2])), "the null log-likelihood"),
+        (cs.fit(smaller, y, offset=np.outer(X[:, 0], [0, 1, 2])), "null_log_likelihood"),
         (cs.fit(smaller, relabelled), "other y"),
         (cs.fit(X, y), "nested has 8 parameters, and this result has 8; fewer"),
         (cs.fit(smaller ** 2, y), "no combinations"),

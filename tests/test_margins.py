@@ -405,8 +405,8 @@ def test_a_table_reads_and_becomes_a_data_frame():
     assert "<table" in table._repr_html_()
     frame = table.to_frame(level=0.9)
     assert isinstance(frame, pd.DataFrame)
-    assert frame.columns.tolist() == ["group", "name", "estimate", "std_error", "z", "pvalue", "lower", "upper"]
-    row = frame[(frame.group == "b") & (frame.name == "x2: 1 vs 0")].iloc[0]
+    assert frame.columns.tolist() == ["class", "feature", "estimate", "std_error", "z", "pvalue", "lower", "upper"]
+    row = frame[(frame["class"] == "b") & (frame.feature == "x2: 1 vs 0")].iloc[0]
     assert (row.estimate, row.std_error) == (table.estimate[1, 1], table.std_error[1, 1])
     np.testing.assert_array_equal([row.lower, row.upper], table.conf_int(level=0.9)[1, 1])
     np.testing.assert_allclose(row.pvalue, table.pvalues[1, 1])
@@ -429,7 +429,7 @@ def test_where_there_are_no_standard_errors_the_notes_say_why():
         separated = cs.fit(np.arange(6.0).reshape(-1, 1), [0, 0, 0, 1, 1, 1])
     collinear = cs.fit(np.column_stack([X, X[:, 0]]), y)
     for table, reason in ((sparse.margins(X=X), "With l1 > 0"), (separated.margins(), "separated"),
-                          (collinear.margins(), "collinear columns): x1, x3")):
+                          (collinear.margins(["x1", "x3"]), "collinear columns): x1, x3")):
         assert np.isfinite(table.estimate).all() and np.isnan(table.std_error).all()
         assert len(table.notes) == 1 and reason in table.notes[0]
         assert table.notes[0][:20] in str(table)

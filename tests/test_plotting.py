@@ -74,6 +74,15 @@ def test_features_choose_the_panels_and_axes_are_the_callers():
         result.plot_coefficients([])
 
 
+def test_a_long_name_is_broken_at_the_colons_of_an_interaction():
+    names = ["C(island)[T.Torgersen]:C(year)[T.2008]", "x" * 40, "short: one"]
+    pd = pytest.importorskip("pandas")
+    X = pd.DataFrame(np.random.default_rng(0).standard_normal((40, 3)), columns=names)
+    panels = cs.fit(X, np.arange(40) % 2).plot_coefficients()
+    assert [panel.get_title() for panel in panels] == [
+        "C(island)[T.Torgersen]:\nC(year)[T.2008]", "x" * 36 + "\nxxxx", "short: one"]
+
+
 def test_without_a_standard_error_the_point_stands_alone():
     panel = make(l1=1.0).plot_coefficients()[0]
     assert len(points(panel)) == 3 and np.isnan(intervals(panel)).all()

@@ -124,7 +124,7 @@ def test_intervals_follow_the_units_of_x():
 def test_where_there_are_no_standard_errors_probabilities_stand_alone():
     X, y, _ = made(3, 2)
     sparse, collinear = cs.fit(X, y, l1=1.0), cs.fit(np.column_stack([X, X[:, 0]]), y)
-    for result, rows in ((sparse, X), (collinear, np.column_stack([X, X[:, 0]]))):
+    for result, rows in ((sparse, X), (collinear, np.column_stack([X, X[:, 0] + 1.0]))):
         intervals = result.predict_proba_interval(rows)
         np.testing.assert_allclose(intervals.estimate, result.predict_proba(rows), rtol=1e-12)
         assert np.isnan(intervals.std_error).all() and len(intervals.notes) == 1

@@ -6,8 +6,10 @@ It stands on csoftmax.fit and csoftmax.from_json.
 import copy
 import json
 import pickle
+import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import norm
 
@@ -36,6 +38,13 @@ def test_shapes_are_those_of_classes_by_features_and_intercept(result):
     assert result.classes.tolist() == ["low", "mid", "top"]
 
 
+@pytest.mark.parametrize("reference", [pd.NA, pd.NaT, np.nan, np.array(["low", "mid"]), ["low"], 0, "LOW"], ids=repr)
+def test_a_reference_that_is_no_class_is_named_beside_the_classes(data, reference):
+    message = re.escape(f"reference is {reference!r}; one of the classes 'low', 'mid', 'top' is wanted")
+    with pytest.raises(ValueError, match=message):
+        cs.fit(*data, reference=reference)
+
+
 def test_symmetric_rows_have_a_full_singular_covariance(data):
     symmetric = cs.fit(*data)
     covariance = symmetric.cov_params()
@@ -55,6 +64,16 @@ def test_standard_errors_are_those_of_the_inverse_hessian(data, result):
     covariance = np.linalg.inv(-hessian[3:, 3:])  # the reference's rows and columns dropped
     np.testing.assert_allclose(result.cov_params(), covariance, rtol=1e-9)
     np.testing.assert_allclose(result.bse[1:].ravel(), np.sqrt(np.diag(covariance)), rtol=1e-10)
+
+
+@pytest.mark.parametrize("level", [0, 1, 95, -0.1, np.nan, "0.9", None])
+def test_a_level_that_is_none_is_named_by_all_that_takes_one(data, result, level):
+    table = result.contrasts()
+    for method in (result.conf_int, result.summary, result.to_frame, table.conf_int, table.summary, table.to_frame):
+        with pytest.raises(ValueError, match=re.escape(f"level is {level!r}; a number between 0 and 1 is wanted")):
+            method(level=level)
+    with pytest.raises(ValueError, match="level is"):
+        result.predict_proba_interval(data[0], level=level)
 
 
 def test_z_values_p_values_and_intervals_are_walds(result):

@@ -32,7 +32,7 @@ LAYERS = (
     ("lasso", "bias_reduction"),
     ("inference", "diagnostics", "summary", "plotting"),
     ("sandwich", "estimates", "covariates", "hypotheses"),
-    ("margins", "probabilities", "profile"),
+    ("margins", "probabilities", "profile", "report"),
     ("result",),
     ("fitting",),
     ("formula",),

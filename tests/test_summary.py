@@ -244,6 +244,19 @@ def test_a_separated_fit_shows_no_coefficients_in_any_face():
     assert all(row[0] != "x1" for row in html_rows(summary._repr_html_()))
 
 
+def test_a_warning_stands_below_the_title_in_text_and_html():
+    with pytest.warns(cs.SeparationWarning):
+        summary = cs.fit(np.arange(6.0).reshape(-1, 1), [0, 0, 0, 1, 1, 1]).summary()
+    for face in (str(summary), summary._repr_html_()):
+        assert face.index("Softmax regression") < face.index("NOT A MAXIMUM") < face.index("Dep. variable")
+
+
+def test_a_table_of_estimates_has_no_empty_table_of_facts():
+    table = awkward_result().contrasts().summary()
+    assert len(latex_cells(table.to_latex())) == 1
+    assert table._repr_html_().count("<table") == 1 and "Contrasts of classes" in table._repr_html_()
+
+
 # -- a feature called Intercept ----------------------------------------------------------------------------------------
 def test_a_feature_called_intercept_stands_beside_the_constant():
     pd = pytest.importorskip("pandas")
@@ -264,11 +277,11 @@ def test_a_frame_has_each_estimate_beside_its_class_and_feature(n_classes, refer
     X = rng.standard_normal((150, 1))
     result = cs.fit(X, rng.integers(0, n_classes, 150), reference=reference, fit_intercept=fit_intercept)
     frame = result.to_frame(level=0.9)
-    assert frame.columns.tolist() == ["class", "feature", "coef", "std_error", "z", "pvalue", "lower", "upper"]
+    assert frame.columns.tolist() == ["class", "feature", "estimate", "std_error", "z", "pvalue", "lower", "upper"]
     shown = [k for k in range(n_classes) if k != reference]
     assert frame["class"].tolist() == [k for k in shown for _ in range(1 + fit_intercept)]
     assert frame["feature"].tolist() == ["x1", "Intercept"][:1 + fit_intercept] * len(shown)
-    for name, array in (("coef", result.params), ("std_error", result.bse), ("z", result.zvalues),
+    for name, array in (("estimate", result.params), ("std_error", result.bse), ("z", result.zvalues),
                         ("pvalue", result.pvalues), ("lower", result.conf_int(level=0.9)[:, :, 0]),
                         ("upper", result.conf_int(level=0.9)[:, :, 1])):
         assert frame[name].tolist() == array[shown].ravel().tolist()
