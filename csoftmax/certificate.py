@@ -73,8 +73,15 @@ class Certificate:
         loss(theta) - min loss <= lambda^2 / (4 h(1)) = 0.68 lambda^2.
 
     K^2 <= 2 max_j x~_j' P^-1 x~_j / mu with mu the smallest eigenvalue of H in the metric P. Where H is that of a point
-    from which the logits have moved by at most rho, lambda^2 and K^2 are taken times exp(rho). Rounding of the loss
-    itself (about 1e-16 times its size) comes on top. A penalty that is quadratic, whatever its matrix, adds to the
+    from which the logits have moved by at most rho, lambda^2 and K^2 are taken times exp(rho).
+
+    Rounding is part of the bound (`MetricCoordinates.rounding`): of the gradient, an error of norm e; of the Hessian,
+    one of norm f; and of the parameters returned, which are within h of those of the coordinates, in the metric, where
+    the mean loss's Hessian is at most 1. With W the total mass and kappa = f / mu at most 1/2, lambda is taken to be
+    (lambda + e sqrt(W / mu)) / sqrt(1 - kappa), and W (|g| + e + h / 2) h is added. So the bound is one for the
+    parameters as they are, in exact arithmetic; where a log-likelihood is computed in float64 its own rounding (about
+    1e-16 times its size) comes on top. Directions left out as collinear are no part of the model. A
+    penalty that is quadratic, whatever its matrix, adds to the
     second derivative and not to the third: all of it stays.
 
     With l1 > 0 (`csoftmax.lasso`) the gradient is the subgradient of least norm, in its own diagonal metric; the step,
@@ -221,7 +228,7 @@ def certify(coordinates: MetricCoordinates, params: Array, tol: float) -> Certif
     """Return the certificate of any parameters of shape (n_classes, p), in the units of X."""
     u = coordinates.coordinates(params)
     newton = NewtonSteps(coordinates, u, form=True)
-    return _certificate(newton, coordinates.loss_and_gradient(u)[1], tol)[0]
+    return _certificate(newton, u, coordinates.loss_and_gradient(u)[1], tol)[0]
 
 
 def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, newton: NewtonSteps | None = None,
@@ -261,7 +268,7 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
     for _ in range(_MAX_POLISH):
         if newton is None:
             newton = NewtonSteps(coordinates, u, form)
-        certificate, step = _certificate(newton, gradient, tol)
+        certificate, step = _certificate(newton, u, gradient, tol)
         newton_range = certificate.newton_range
         if not newton.positive_definite or not np.isfinite(newton_range):
             break
@@ -286,7 +293,7 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
     return u, value, certificate
 
 
-def _certificate(newton: NewtonSteps, gradient: Array, tol: float) -> tuple[Certificate, Array]:
+def _certificate(newton: NewtonSteps, u: Array, gradient: Array, tol: float) -> tuple[Certificate, Array]:
     """Return the certificate of the point with that gradient, and the Newton step from it."""
     coordinates = newton.coordinates
     step = newton.step(gradient) if newton.positive_definite else np.full_like(gradient, np.nan)
@@ -294,10 +301,22 @@ def _certificate(newton: NewtonSteps, gradient: Array, tol: float) -> tuple[Cert
     squared_decrement = max(-float(gradient @ step), 0.0) * coordinates.total_mass * np.exp(newton.moved)
     bound = np.nan
     if newton.formed and newton.positive_definite:
-        with np.errstate(invalid="ignore"):  # an infinite reach times 0 proves nothing
-            proved = newton.squared_reach() * np.exp(newton.moved) * squared_decrement < _H1 * _H1
-        if proved:
-            bound = squared_decrement / (4.0 * _H1)
+        bound = _gap_bound(newton, u, norm, squared_decrement)
     holds = newton_range <= CERTIFIED_RANGE and norm <= tol
-    return Certificate(norm, newton_range, float(np.sqrt(squared_decrement)), float(bound), newton.condition,
-                       holds), step
+    return Certificate(norm, newton_range, float(np.sqrt(squared_decrement)), bound, newton.condition, holds), step
+
+
+def _gap_bound(newton: NewtonSteps, u: Array, norm: float, squared_decrement: float) -> float:
+    """Return the bound of `Certificate`'s notes at u; nan where it is not proved."""
+    coordinates, mass, factor = newton.coordinates, newton.coordinates.total_mass, float(np.exp(newton.moved))
+    rounding = coordinates.rounding(u)
+    solving = 10.0 * len(u) ** 2 * np.finfo(float).eps  # a Cholesky factor's error
+    smallest = newton.smallest - rounding.hessian - solving
+    if not smallest > 0.5 * newton.smallest:
+        return float("nan")
+    kept = smallest / newton.smallest
+    error = rounding.gradient * math.sqrt(factor * mass / newton.smallest)
+    decrement = (math.sqrt(squared_decrement) + error) ** 2 / kept
+    if not newton.squared_reach() / kept * factor * decrement < _H1 * _H1:
+        return float("nan")
+    return decrement / (4.0 * _H1) + mass * (norm + rounding.gradient + 0.5 * rounding.params) * rounding.params

@@ -21,6 +21,7 @@ a quadratic form of v, 0 for a penalty on one class alone. It takes the place of
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +29,31 @@ from scipy import linalg
 from scipy.linalg import lapack
 
 from csoftmax.objective import SoftmaxObjective
-from csoftmax.samples import Array, assemble_pairs, pair_indices
+from csoftmax.samples import Array, assemble_pairs, blocks_of, pair_indices
 
 # A column is collinear with the others where what is left of it, squared and relative, is rounding error of the
 # Gram matrix: eps times a few additions for each column.
 _RANK_TOLERANCE = 16 * np.finfo(np.float64).eps
+# The largest entry of an image of rows in [-1, 1], over the sum of the direction's, from which it is no rounding error.
+_SEEN = 64 * np.finfo(np.float64).eps
 # The penalty on the mean loss, beside the data's part of 1, from which a Cholesky factor would lose half the digits.
 _FAR_APART = 1e8
+
+
+class Rounding(NamedTuple):
+    """Bounds on rounding errors, in the metric.
+
+    Attributes
+    ----------
+    gradient, hessian : float
+        The Euclidean norm of the mean loss's gradient's error, and the spectral norm of its Hessian's.
+    params : float
+        How far, in the metric, the parameters returned may be from those of the coordinates.
+    """
+
+    gradient: float
+    hessian: float
+    params: float
 
 
 class MetricCoordinates:
@@ -73,9 +92,11 @@ class MetricCoordinates:
             l2 = objective.l2 * self._scale * self._scale / self.total_mass
         # Of a column of 1e150 and beyond the penalty on the mean loss underflows, of one of 1e-150 it overflows: to
         # numbers that their square roots and ratios can hold.
-        l2 = np.where(objective.l2 > 0, np.clip(l2, 1e-280, 1e280), 0.0)
+        held = np.where(objective.l2 > 0, np.clip(l2, 1e-280, 1e280), 0.0)
+        self._clipped, l2 = not np.array_equal(held, l2), held
         self._l2_by_class = l2 if l2.ndim == 2 else None
-        self._factorize(standardized.gram(), l2 if l2.ndim == 1 else l2.max(axis=0))
+        self._largest_l2 = l2 if l2.ndim == 1 else l2.max(axis=0)
+        self._factorize(standardized.gram(), self._largest_l2)
         self.n_coordinates = (self.n_classes - 1) * self._T.shape[1]
         self.penalized_by_class = self._l2_by_class is not None
         self.penalized = bool(objective.l2.any())
@@ -86,10 +107,7 @@ class MetricCoordinates:
         mean = gram[:d, d] / self.total_mass if fit_intercept else np.zeros(d)
         moments = gram[:d, :d] / self.total_mass - np.outer(mean, mean)
         factor, dropped = _inverse_factor(moments)
-        self._hidden = np.zeros((d + fit_intercept, dropped.shape[1]))
-        self._hidden[:d] = dropped / _column_norms(moments)[:, np.newaxis]
-        if fit_intercept:
-            self._hidden[d] = -mean @ self._hidden[:d]
+        self._hidden = self._unseen_directions(dropped, moments, mean)
         self.rank = factor.shape[1] + fit_intercept
         factor = factor * np.sqrt(2.0)
         beside = np.zeros_like(factor)
@@ -97,7 +115,8 @@ class MetricCoordinates:
             # Along a dropped direction the data say nothing and the penalty all, however small beside the data's
             # moments: in the basis [factor, dropped] the data's part is exactly diag(I, 0). A triangular factor, scaled
             # to unit diagonal, keeps the two apart and the penalty's digits. `beside` is what the data do not see.
-            # Directions among features without a penalty stay dropped.
+            # Directions among features without a penalty stay dropped. Where columns are collinear to 1e-11 the data do
+            # see those directions, which only a Gram matrix does not: its entries are squares.
             r = factor.shape[1]
             penalized, dropped = _split_by_rows(dropped, l2 > 0)
             basis = np.concatenate([factor, penalized / _column_norms(moments)[:, np.newaxis]], axis=1)
@@ -105,6 +124,9 @@ class MetricCoordinates:
             both[np.arange(r), np.arange(r)] += 1.0
             change = _inverse_root(both, np.concatenate([np.eye(r, len(both)), basis * np.sqrt(l2)[:, np.newaxis]]))
             factor, beside = factor @ change[:r], basis[:, r:] @ change[r:]
+            if penalized.shape[1]:
+                factor, beside = self._with_what_rows_see(factor, beside, mean, l2)
+        self._left_out = self._unseen_directions(dropped, moments, mean)
         q = factor.shape[1]
         self._T = np.zeros((d + fit_intercept, q + fit_intercept))
         self._T[:d, :q] = factor
@@ -125,6 +147,36 @@ class MetricCoordinates:
             terms = dropped * (self.unit * self.center)[:, np.newaxis]
             moved, size = np.abs(terms.sum(axis=0)), np.abs(terms).sum(axis=0)
             self.estimable[d] = not np.any(moved > 1e-6 * np.maximum(size, np.finfo(float).tiny))
+
+    def _unseen_directions(self, dropped: Array, moments: Array, mean: Array) -> Array:
+        features = dropped / _column_norms(moments)[:, np.newaxis]
+        return np.concatenate([features, -mean[np.newaxis] @ features]) if self._samples.fit_intercept else features
+
+    def _with_what_rows_see(self, factor: Array, beside: Array, mean: Array, l2: Array) -> tuple[Array, Array]:
+        """Return both with the columns of `beside` that rows see, by more than rounding, as part of `factor`."""
+        samples = self._samples
+        q, mass = factor.shape[1], samples.mass()
+        columns = np.concatenate([factor, beside], axis=1)
+        if samples.fit_intercept:
+            columns = np.concatenate([columns, -mean[np.newaxis] @ columns])
+        blocks = samples._blocks(3 * q)
+        largest = np.zeros(q)
+        for start, stop in blocks:
+            image = samples.part(slice(start, stop))._design() @ columns[:, q:]
+            largest = np.maximum(largest, np.abs(image).max(axis=0))
+        seen = largest > _SEEN * np.abs(columns[:, q:]).sum(axis=0)
+        if not seen.any():
+            return factor, beside
+        factor, beside = np.where(seen, factor + beside, factor), np.where(seen, 0.0, beside)
+        columns[:, :q] += np.where(seen, columns[:, q:], 0.0)
+        triangle = np.zeros((0, q))  # the metric of all, by QR of the rows
+        for start, stop in blocks:
+            rows = samples.part(slice(start, stop))._design() @ columns[:, :q]
+            share = 0.5 if mass is None else 0.5 * mass[start:stop, np.newaxis]
+            triangle = np.linalg.qr(np.concatenate([triangle, rows * np.sqrt(share / self.total_mass)]), mode="r")
+        rows = np.concatenate([triangle, (factor + beside) * np.sqrt(l2)[:, np.newaxis]])
+        change = _inverse_root(rows.T @ rows, rows)
+        return factor @ change, beside @ change
 
     # ------------------------------------------------------------------------ parameters in standardised units of X
 
@@ -169,15 +221,48 @@ class MetricCoordinates:
         shrink = self._shrink(rows)
         return 0.5 * float(shrink.ravel() @ u) - value / self.total_mass, (shrink - pulled / self.total_mass).ravel()
 
+    def rounding(self, u: Array) -> Rounding:
+        """Return bounds on what float64 does at u.
+
+        The kernel's rows are in [-1, 1], so a logit's error is at most eps times the number of operations times
+        |T| |u|, summed; every residual's, and with it the mean gradient's by each standardised parameter, is at most
+        the logits' plus eps for each operation on the row and for each sum in turn. |T|' takes them to the coordinates.
+        """
+        samples, eps = self._samples, float(np.finfo(float).eps)
+        C, (p, q) = self.n_classes, self._T_all.shape
+        d = len(self._scale)
+        if self._clipped:
+            return Rounding(np.inf, np.inf, np.inf)
+        T = np.abs(self._T_all)
+        coef = T @ np.sqrt(np.square(self._rows(u)).sum(axis=0))  # of any class: the rows of Q are no longer than 1
+        logit = eps * ((2 * p + q + C + 70) * float(coef.sum()) + 2.0 * self._largest_offset)
+        start, stop = samples._blocks()[-1]
+        entry = logit + eps * (C + p + 20 + 2 * (stop - start + 16 + samples.n_samples // (stop - start)))
+        reach = float(np.sqrt(np.square(T.sum(axis=0)).sum()))
+        pull = self._largest_l2 * coef[:d]
+        sums = eps * (q + d + 2 * C + 8)
+        gradient = entry * reach + sums * float(np.sqrt(C * np.square(pull @ T[:d]).sum()))
+        hessian = 2.0 * entry * reach * reach + sums * q * C
+        # the parameters returned: rounded, and with an intercept in the units of X
+        moved = eps * (q + C + 4) * coef
+        logit = float(moved.sum()) + eps * (p + 2) * float(coef[:d] @ np.abs(self._scale * self._shift))
+        params = np.sqrt(C * (0.5 * logit * logit + float(self._largest_l2 @ np.square(moved[:d]))))
+        return Rounding(gradient, hessian, float(params))
+
+    @functools.cached_property
+    def _largest_offset(self) -> float:
+        offset = self._samples.offset
+        return 0.0 if offset is None else max(float(np.abs(rows).max()) for _, rows in blocks_of(offset))
+
     def hidden_gradient(self, u: Array) -> float:
         """Return the largest entry of the mean log-likelihood's gradient along what was left out as collinear.
 
         Directions are in columns of unit spread: 1e-16 for columns that are collinear to rounding.
         """
-        if not self._hidden.shape[1]:
+        if not self._left_out.shape[1]:
             return 0.0
         gradient = self.objective.loss_gradient(self.standardized_rows(u).ravel()).reshape(self.n_classes, -1)
-        return float(np.abs(gradient @ self._hidden).max()) / self.total_mass
+        return float(np.abs(gradient @ self._left_out).max()) / self.total_mass
 
     def hessian_product(self, u: Array, v: Array) -> Array:
         """Return the product of the mean loss's Hessian by u with v."""

@@ -17,7 +17,7 @@ from scipy import linalg
 from scipy.linalg import lapack
 
 from csoftmax.constraints import Constraints
-from csoftmax.metric import MetricCoordinates
+from csoftmax.metric import MetricCoordinates, Rounding
 from csoftmax.samples import Array
 
 # What collinear columns leave of a constraint of length 1 along directions that change no logit, where it has no part
@@ -126,6 +126,9 @@ class RestrictedCoordinates(MetricCoordinates):
     def loss_and_gradient(self, u: Array) -> tuple[float, Array]:
         value, gradient = self.whole.loss_and_gradient(self.point(u))
         return value, self._along(gradient[:, np.newaxis]).ravel()
+
+    def rounding(self, u: Array) -> Rounding:
+        return self.whole.rounding(self.point(u))
 
     def hidden_gradient(self, u: Array) -> float:
         return self.whole.hidden_gradient(self.point(u))
