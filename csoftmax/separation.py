@@ -19,6 +19,7 @@ Neither answer rests on the program's tolerance. "Separated" has a witness whose
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ _MAX_COEFFICIENTS = 4000
 _MANY_COEFFICIENTS = 500
 # Coefficients of a direction beyond which its null space is not solved for in rational numbers (some seconds).
 _MAX_RATIONAL = 100
+# Rounds in which margins that look like 0 are made 0 exactly: each finds those that the one before has moved.
+_MAX_ROUNDS = 12
 # Entries of a program from which the interior point is quicker than the simplex method.
 _LARGE_PROGRAM = 300_000
 _EPS = float(np.finfo(np.float64).eps)
@@ -626,18 +629,19 @@ class _Search:
     def _verified_weak(self, V: Array) -> _Witness | None:
         """Return the witness next to V whose margins are exactly 0 or above; None where it is not found."""
         # in units of 2^-20 of the largest what differs by the program's tolerance alone becomes equal
-        for bits, sparse_as_it_is in ((20, True), (40, True), (40, False)):
-            table = _whole(V, bits)
-            for _ in range(6):
+        for bits, sparse_as_it_is, all_near in itertools.product((20, 40), (True, False), (True, False)):
+            start = table = _whole(V, bits)
+            # Of margins that look like 0 all may have to be 0, or those alone that are below. What was once held at 0
+            # stays so: a margin that was 0 by luck would leave it again, and two take turns for ever.
+            held: dict[tuple[int, int, int], None] = {}
+            for _ in range(_MAX_ROUNDS):
                 exact = self._exact_margins(table)
                 if exact.against or not len(exact.rows):
                     break
-                # of margins that look like 0 all may have to be 0, or those alone that are below
-                negative = [margin for margin in exact.near if margin[-1] < 0]
-                if not negative:
+                if not any(sign < 0 for *_, sign in exact.near):
                     return _Witness(self.rows.in_units_of_x(table), exact.strict, exact.pairs, exact.rows)
-                solutions = (self._on_null_space(table, near, sparse_as_it_is) for near in (exact.near, negative))
-                solved = next((solution for solution in solutions if solution is not None), None)
+                held.update(dict.fromkeys((row, i, k) for row, i, k, sign in exact.near if all_near or sign < 0))
+                solved = self._on_null_space(start, list(held), sparse_as_it_is)
                 if solved is None:
                     break
                 table = solved
@@ -689,7 +693,7 @@ class _Search:
         whole, _ = self.rows.integers(rows)
         return np.array([(value > 0) - (value < 0) for value in whole @ difference], dtype=float)
 
-    def _on_null_space(self, table: NDArray[Any], near: Sequence[tuple[int, int, int, int]],
+    def _on_null_space(self, table: NDArray[Any], near: Sequence[tuple[int, int, int]],
                        sparse_as_it_is: bool) -> NDArray[Any] | None:
         """Return the table changed so that margins which look like 0 are 0, in rational numbers; None if it cannot be.
 
@@ -702,7 +706,7 @@ class _Search:
         if len(values) > _MAX_RATIONAL:
             return None
         place = {key: index for index, key in enumerate(values)}
-        rows, own, other = (np.array(part) for part in list(zip(*near, strict=True))[:3])
+        rows, own, other = (np.array(part) for part in zip(*near, strict=True))
         z = self.rows.scaled(rows)
         equations = np.zeros((len(rows), len(values)))
         classes = [[place.get(key, -1) for key in line] for line in keys]

@@ -372,3 +372,16 @@ def test_the_rule_that_stops_a_fit_of_separated_samples_raises_no_false_alarm_un
     monkeypatch.setattr(fitting, "find_separation", None)  # which would find none, at the price of a program
     result = cs.fit(X, y, offset=3.0 * one_hot(y, 2))
     assert result.success and -np.log(2) < result.log_likelihood
+
+
+@pytest.mark.parametrize(("X", "counts", "fit_intercept"), [
+    ([[-1, 2, 2], [1, 1, 2], [-2, 2, 2], [-1, -2, 0]], [[0, 0, 0], [1, 1, 0], [2, 2, 1], [0, 1, 2]], False),
+    ([[0, -2], [-1, 1], [1, -1]], [[1, 2], [2, 2], [0, 1]], True),
+    ([[-1, 1, -2], [0, 1, 1], [1, 2, -1]], [[0, 2, 1, 1], [2, 0, 2, 2], [2, 1, 2, 0]], False)])
+def test_margins_that_are_0_together_are_held_there_together(X, counts, fit_intercept):
+    # of coefficients such as 1/3 and 1/7 a margin made 0 alone moves another off 0
+    found = cs.check_separation(X, counts, fit_intercept=fit_intercept)
+    assert found.kind == "quasi"
+    logits = np.asarray(X) @ found.direction[:, :len(X[0])].T + (found.direction[:, -1] if fit_intercept else 0.0)
+    margins = np.where(np.asarray(counts) > 0, logits, np.inf).min(axis=1) - logits.max(axis=1)
+    assert margins.min() > -1e-14 and np.ptp(logits, axis=1).max() > 0.1
