@@ -186,3 +186,54 @@ def test_columns_of_tiny_units_beside_one_of_1_take_an_l2(unit, seed):
     alone = cs.fit(X[:, :1], y, l2=1.0)
     gradient = reference.gradient(X, y, np.insert(alone.params, 1, np.zeros((2, 1)), axis=1))
     np.testing.assert_allclose(result.coef[:, 1:], gradient[:, 1:3].astype(float), rtol=1e-6, atol=1e-8 * unit)
+
+
+def most_penalized(X, y, l2, params, fit_intercept=True, weight=None):
+    """The maximum of the penalised log-likelihood by Newton's method in long double, less its value at params."""
+    C, p = params.shape
+    penalty = np.zeros((C, p), dtype=np.longdouble)
+    penalty[:, : X.shape[1]] = l2
+
+    def value(W):
+        return reference.log_likelihood(X, y, W, fit_intercept, weight) - (penalty * W * W).sum() / 2
+
+    W = params.astype(np.longdouble)
+    for _ in range(30):
+        gradient = reference.gradient(X, y, W, fit_intercept, weight) - penalty * W
+        H = (np.diag(penalty.ravel()) - reference.hessian(X, y, W, fit_intercept, weight)).reshape(C, p, C, p)
+        for i in np.flatnonzero(~penalty.any(axis=0)):  # along a common change nothing changes
+            H[:, i, :, i] += H[0, i, 0, i]
+        step = solved(H.reshape(C * p, C * p), gradient.ravel()).reshape(C, p)
+        if not value(W + step) > value(W):
+            break
+        W = W + step
+    return float(value(W) - value(params))
+
+
+def solved(A, b):
+    """A^-1 b in long double, by elimination in A scaled to unit diagonal."""
+    unit = 1 / np.sqrt(A.diagonal())
+    rows = np.column_stack([A * unit * unit[:, None], b * unit])
+    for k in range(len(A)):
+        rows[k] /= rows[k, k]
+        others = np.arange(len(A)) != k
+        rows[others] -= rows[others, k : k + 1] * rows[k]
+    return rows[:, -1] * unit
+
+
+@pytest.mark.skipif(not reference.EXTENDED, reason="long double is a double here")
+@pytest.mark.parametrize("apart", [1e-4, 1e-6, 1e-7, 1e-8, 1e-9, 1e-11, 1e-14])
+@pytest.mark.parametrize("by_class", [True, False])
+def test_the_bound_on_the_gap_holds_where_columns_are_nearly_collinear(apart, by_class):
+    # What columns differ by is below what a Gram matrix can hold; a small penalty leaves it to the data.
+    rng = np.random.default_rng(int(-np.log10(apart)))
+    X = rng.standard_normal((40, 3))
+    X[:, 2] = X[:, 0] - X[:, 1] + apart * rng.standard_normal(40)
+    y = rng.integers(0, 3, 40)
+    l2 = 10.0 ** rng.uniform(-14, -8, (3, 3)) if by_class else 1e-12
+    result = cs.fit(X, y, l2=l2)
+    gap = most_penalized(X, y, l2, result.params)
+    assert result.success
+    assert gap < 1e-9  # 8e-4 and more where the difference was left out
+    rounding = 1e-17 * abs(result.log_likelihood)  # of the long double sums
+    assert np.isnan(result.certificate.gap_bound) or gap <= result.certificate.gap_bound + rounding
