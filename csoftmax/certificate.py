@@ -56,7 +56,9 @@ class Certificate:
         Of the Hessian in the metric's coordinates, scaled to unit diagonal: LAPACK's estimate in the 1-norm. Where the
         Hessian was not formed, an estimate of 1 / its smallest eigenvalue.
     holds : bool
-        newton_range <= 1e-6 and gradient_norm <= tol.
+        newton_range <= 1e-6, gradient_norm <= tol, and newton_decrement^2 <= 1e-12 times the total mass: the first
+        implies the likelihood's part of the last (a row's is at most its mass r^2 / 4), not the penalty's, which may
+        still gain from coefficients that move no logit.
 
     Notes
     -----
@@ -270,7 +272,7 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
             newton = NewtonSteps(coordinates, u, form)
         certificate, step = _certificate(newton, u, gradient, tol)
         newton_range = certificate.newton_range
-        if not newton.positive_definite or not np.isfinite(newton_range):
+        if not np.isfinite(newton_range):
             break
         if newton_range <= _CLOSE < smallest_range:
             stalled = 0
@@ -279,15 +281,21 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
         if not may_step or stalled >= patience or (certificate.holds and (stalled or newton_range <= 1e-10)):
             break  # steps that do not shrink: rounding error is reached, or there is no maximum
         smallest_range = min(smallest_range, newton_range)
-        trial = u + step / max(1.0, newton_range)
-        new_value, new_gradient = loss.both(trial)
+        # the whole step where the loss falls as it should; it does where the logits move by less than 1
+        share, least, slope = 1.0, 1.0 / max(1.0, newton_range), float(gradient @ step)
+        while True:
+            trial = u + share * step
+            new_value, new_gradient = loss.both(trial)
+            if share <= least or new_value <= value + 0.1 * share * slope:
+                break
+            share = max(0.5 * share, least)
         new_norm = length(new_gradient)
         if not (new_norm < norm or new_value < value):
             break
         u, value, gradient, norm = trial, new_value, new_gradient, new_norm
         # Over a change of logits of range rho each eigenvalue of the Hessian changes by at most the factor exp(rho):
         # while that is next to 1 the Hessian serves again.
-        newton.moved += newton_range
+        newton.moved += share * newton_range
         if newton.moved > _MOVED:
             newton = None
     return u, value, certificate
@@ -296,13 +304,16 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
 def _certificate(newton: NewtonSteps, u: Array, gradient: Array, tol: float) -> tuple[Certificate, Array]:
     """Return the certificate of the point with that gradient, and the Newton step from it."""
     coordinates = newton.coordinates
-    step = newton.step(gradient) if newton.positive_definite else np.full_like(gradient, np.nan)
+    # A penalised Hessian is positive definite, and where its eigenvalues are lost in rounding a step still descends.
+    stepping = newton.positive_definite or (newton.factorized and coordinates.penalized)
+    step = newton.step(gradient) if stepping else np.full_like(gradient, np.nan)
     norm, newton_range = length(gradient), coordinates.logit_range(step)
     squared_decrement = max(-float(gradient @ step), 0.0) * coordinates.total_mass * np.exp(newton.moved)
     bound = np.nan
     if newton.formed and newton.positive_definite:
         bound = _gap_bound(newton, u, norm, squared_decrement)
-    holds = newton_range <= CERTIFIED_RANGE and norm <= tol
+    holds = bool(newton.positive_definite and newton_range <= CERTIFIED_RANGE and norm <= tol
+                 and squared_decrement <= CERTIFIED_RANGE ** 2 * coordinates.total_mass)
     return Certificate(norm, newton_range, float(np.sqrt(squared_decrement)), bound, newton.condition, holds), step
 
 

@@ -29,6 +29,7 @@ from csoftmax.certificate import (
     polish,
 )
 from csoftmax.metric import MetricCoordinates
+from csoftmax.refined import RefinedCoordinates
 from csoftmax.samples import Array, blocks_of
 
 SOLVERS = ("hybr", "trust-exact", "Newton-CG", "trust-ncg", "trust-krylov", "L-BFGS-B")
@@ -42,6 +43,10 @@ HIDDEN_GRADIENT = 1e-12
 _MAX_IDLE = 5
 # Ten times as many evaluations are still what MINPACK's and L-BFGS-B's counters, of 32 bits, hold.
 _MOST_ITERATIONS = 100_000_000
+# Points at most from which the logits are refined.
+_MAX_REFINED = 4
+# Hessians in whose metric L-BFGS-B goes on before Newton steps take over, once the gradient is small.
+_MAX_METRICS = 4
 # "auto" takes hybr up to so many coordinates and so many multiplications of a gradient, about 0.05 ms of them.
 _HYBR_COORDINATES = 60
 _HYBR_WORK = 100_000
@@ -176,6 +181,8 @@ def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter
     form = newton is not None or method in ("hybr", "trust-exact")
     u, mean_loss, certificate = polish(loss, np.asarray(answer.x), tol, form=form, newton=newton, may_step=may_step,
                                        patience=PATIENT if coordinates.penalized or exists else 3)
+    if may_step and not certificate.holds and coordinates.penalized and type(coordinates) is MetricCoordinates:
+        u, mean_loss, certificate = _refined(coordinates, u, mean_loss, certificate, tol)
     params = coordinates.params(u)
     penalized = -mean_loss * coordinates.total_mass
     hidden = coordinates.hidden_gradient(u)
@@ -184,6 +191,20 @@ def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter
     return Maximum(u, params, penalized + coordinates.penalty(u), penalized, certificate, n_iter,
                    _message(certificate, tol, n_iter, max_iter, stopper.iterations, hidden, coordinates.penalized),
                    answer, may_step, stopper.iterations.history(penalized, certificate.gradient_norm))
+
+
+def _refined(coordinates: MetricCoordinates, u: Array, mean_loss: float, certificate: Certificate,
+             tol: float) -> tuple[Array, float, Certificate]:
+    """Take Newton steps from a point of small gradient whose logits are rounded; return what is better."""
+    for _ in range(_MAX_REFINED):
+        if certificate.holds or not (certificate.gradient_norm <= tol and np.isfinite(certificate.newton_range)):
+            break
+        refined = RefinedCoordinates(coordinates, u)
+        v, refined_loss, other = polish(MeanLoss(refined), np.zeros(len(u)), tol, form=True, may_step=True)
+        if not other.newton_range < certificate.newton_range:
+            break
+        u, mean_loss, certificate = u + v, refined_loss, other
+    return u, mean_loss, certificate
 
 
 def _lifted(hessian: Array) -> Array:
@@ -378,6 +399,8 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
         newton = NewtonSteps(coordinates, u, form=True)
         if not newton.factorized:
             budget, newton = forever, None
+        elif n_metrics >= _MAX_METRICS and length(loss.gradient(u)) <= NEAR:
+            break  # Newton steps have the digits
     answer.x, answer.nfev = u, nfev
     return answer, newton
 

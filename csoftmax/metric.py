@@ -21,7 +21,7 @@ a quadratic form of v, 0 for a penalty on one class alone. It takes the place of
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,7 +173,8 @@ class MetricCoordinates:
         for start, stop in blocks:
             rows = samples.part(slice(start, stop))._design() @ columns[:, :q]
             share = 0.5 if mass is None else 0.5 * mass[start:stop, np.newaxis]
-            triangle = np.linalg.qr(np.concatenate([triangle, rows * np.sqrt(share / self.total_mass)]), mode="r")
+            triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, rows * np.sqrt(share / self.total_mass)]),
+                                             mode="r"))
         rows = np.concatenate([triangle, (factor + beside) * np.sqrt(l2)[:, np.newaxis]])
         change = _inverse_root(rows.T @ rows, rows)
         return factor @ change, beside @ change
@@ -199,6 +200,17 @@ class MetricCoordinates:
         d = len(self._scale)
         coef = _centred(_helmert(rows) @ self._T_all[:d].T, self._l2_by_class)
         return _helmert_adjoint((self._l2_by_class * coef) @ self._T_all[:d])
+
+    def extended(self, u: Array) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Return in long double T, of shape (p, q), and the standardised rows of u and the mean penalty's gradient."""
+        d = len(self._scale)
+        T, rows = self._T.astype(np.longdouble), _helmert(self._rows(u).astype(np.longdouble))
+        coef = rows @ self._T_all[:d].T
+        if self._l2_by_class is not None:
+            shrunk = self._l2_by_class * _centred(coef, self._l2_by_class)
+        else:
+            shrunk = self._largest_l2 * coef
+        return T, rows @ T.T, _helmert_adjoint(shrunk @ self._T_all[:d].astype(np.longdouble))
 
     def _penalty_hessian(self) -> Array:
         """Return the mean penalty's Hessian by `rows`, of shape (C - 1, C - 1, q, q), where classes differ in l2."""

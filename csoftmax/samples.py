@@ -329,6 +329,16 @@ class DenseSamples:
             x *= self.scale
         return design
 
+    def extended_design(self) -> NDArray[np.longdouble]:
+        """Return the rows x~ as the kernels see them, in long double, of shape (n_samples, p)."""
+        design = np.ones((self.n_samples, self.params_shape[1]), dtype=np.longdouble)
+        x = design[:, :self.n_features]
+        x[:] = self.X
+        if self.shift is not None and self.scale is not None:
+            x -= self.shift
+            x *= self.scale
+        return design
+
     def row_results(self, what: RowVerb, params: Array, out: Array) -> Array:
         """Write what each row has at `params` to `out`, of shape (n_samples, 1 or n_classes), and return it."""
         for _ in map_blocks(lambda start, stop: self._row_block(what, params, start, stop, out[start:stop]),

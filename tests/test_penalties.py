@@ -237,3 +237,16 @@ def test_the_bound_on_the_gap_holds_where_columns_are_nearly_collinear(apart, by
     assert gap < 1e-9  # 8e-4 and more where the difference was left out
     rounding = 1e-17 * abs(result.log_likelihood)  # of the long double sums
     assert np.isnan(result.certificate.gap_bound) or gap <= result.certificate.gap_bound + rounding
+
+
+def test_what_the_penalty_would_still_gain_counts_where_no_logit_moves():
+    # coefficients of a column of 1e-10 move no logit, and a small l2 of their own hardly the gradient
+    X, y = random_problem(n=100, d=1)
+    X, l2 = X * 1e-10, np.array([[1.0], [1e-8], [1e-8]])
+    result = cs.fit(X, y, l2=l2)
+    assert result.success
+    coordinates = MetricCoordinates(cs.SoftmaxObjective(X, y, l2=l2))
+    moved = certify(coordinates, result.params + np.array([[0, 0], [5, 0], [-5, 0]]), 1e-8)
+    assert moved.gradient_norm <= 1e-8 and moved.newton_range <= 1e-6
+    assert moved.newton_decrement ** 2 == pytest.approx(1e-8 * 50, rel=1e-3)
+    assert not moved.holds

@@ -27,7 +27,7 @@ LAYERS = (
     ("likelihood", "special"),
     ("objective",),
     ("metric",),
-    ("certificate", "separation", "leverage", "restricted"),
+    ("certificate", "separation", "leverage", "restricted", "refined"),
     ("maximize",),
     ("lasso", "bias_reduction"),
     ("inference", "diagnostics", "summary", "plotting"),

@@ -1,0 +1,64 @@
+"""The metric's coordinates from a point on, with logits that rounding leaves alone: for the last digits of hard fits.
+
+`maximize` stands on it. It stands on `metric`.
+
+Where logits are sums of terms of 1e5 that nearly cancel, each is wrong by 1e-11, and where X is so ill-conditioned that
+the Hessian has eigenvalues of 1e-12 this moves a Newton step's logits by 1. From a point u0 on the logits are
+
+    a_j(u0 + v) = a_j(u0) + Q V z_j,    z_j = T' x~_j,
+
+a_j(u0) an offset, summed in long double and less its largest over classes, and V the rows of v. z_j, in which no terms
+cancel, takes a copy of X, and so this is for fits that fail without. The penalty's gradient at u0 is in long double,
+too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from csoftmax.metric import MetricCoordinates, Rounding
+from csoftmax.objective import SoftmaxObjective
+from csoftmax.samples import Array
+
+
+class RefinedCoordinates(MetricCoordinates):
+    """Coordinates v of the points u = origin + v; `whole` are those of u."""
+
+    def __init__(self, whole: MetricCoordinates, origin: Array) -> None:
+        self.__dict__.update(whole.__dict__)
+        self.whole, self.origin = whole, origin
+        samples = whole.objective.samples
+        T, rows, self._penalty_gradient = whole.extended(origin)
+        z, logits = np.empty((samples.n_samples, T.shape[1])), np.empty((samples.n_samples, samples.n_classes))
+        for start, stop in samples._blocks():
+            design = samples.part(slice(start, stop)).extended_design()
+            z[start:stop] = design @ T
+            sums = design @ rows.T
+            if samples.offset is not None:
+                sums += samples.offset[start:stop]
+            logits[start:stop] = sums - sums.max(axis=1, keepdims=True)
+        self._T = np.eye(T.shape[1])
+        self._samples = samples.replace(X=z, offset=logits, fit_intercept=False, shift=None, scale=None)
+        self.objective = SoftmaxObjective.from_samples(self._samples, np.zeros(z.shape[1]))
+
+    def loss_and_gradient(self, u: Array) -> tuple[float, Array]:
+        value, gradient = self._samples.log_likelihood_and_gradient(self.standardized_rows(u))
+        rows = self._rows(u)
+        pulled = self.pulled(gradient).reshape(rows.shape) / self.total_mass
+        total = (self._penalty_gradient - pulled).astype(np.float64) + self._shrink(rows)
+        return (self.penalty(u) - value) / self.total_mass, total.ravel()
+
+    def penalty(self, u: Array) -> float:
+        return self.whole.penalty(self.origin + u)
+
+    def rounding(self, u: Array) -> Rounding:
+        return self.whole.rounding(self.origin + u)
+
+    def hidden_gradient(self, u: Array) -> float:
+        return self.whole.hidden_gradient(self.origin + u)
+
+    def params(self, u: Array) -> Array:
+        return self.whole.params(self.origin + u)
+
+    def coordinates(self, params: Array) -> Array:
+        return self.whole.coordinates(params) - self.origin
