@@ -250,3 +250,18 @@ def test_what_the_penalty_would_still_gain_counts_where_no_logit_moves():
     assert moved.gradient_norm <= 1e-8 and moved.newton_range <= 1e-6
     assert moved.newton_decrement ** 2 == pytest.approx(1e-8 * 50, rel=1e-3)
     assert not moved.holds
+
+
+@pytest.mark.skipif(not reference.EXTENDED, reason="long double is a double here")
+def test_logits_of_thousands_that_nearly_cancel_are_settled():
+    # separated, and hardly penalised along what two columns differ by: rounded logits leave steps of 1e-5
+    rng = np.random.default_rng(167)
+    X = rng.standard_normal((60, 4))
+    X[:, 3] = X[:, 0] + 10.0 ** -rng.uniform(1, 5) * rng.standard_normal(60)
+    y = (X @ rng.standard_normal((4, 3))).argmax(axis=1)
+    y[:3] = range(3)
+    l2 = 60 * 10.0 ** -rng.uniform(6, 16)
+    result = cs.fit(X, y, l2=l2)
+    assert np.abs(X @ result.coef.T).max() > 1000
+    assert result.success and result.certificate.newton_range < 1e-8
+    assert most_penalized(X, y, l2, result.params) < 1e-12
