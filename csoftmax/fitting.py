@@ -190,7 +190,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         lasso = Lasso(LassoData(samples), l1_by_coef, l2_by_coef)
         return _finish_lasso(lasso, maximize_lasso(lasso, tol=tol, max_iter=int(max_iter), init=start,
                                                    callback=callback),
-                             unpenalized_features(l1_by_coef + l2_by_coef, samples), data,
+                             unpenalized_features(np.maximum(l1_by_coef, l2_by_coef), samples), data,
                              named_features=hasattr(X, "columns"), reference=reference, l2=ridge, l1=sparse,
                              response_name=_response_name(y), nobs=nobs, weight_type=weight_type)
     coordinates = MetricCoordinates(SoftmaxObjective.from_samples(samples, l2_by_coef))

@@ -134,7 +134,9 @@ class Lasso:
         curvature[:, :d] += l2 / mass
         self.unit = 1.0 / np.sqrt(np.where(curvature > 0, curvature, 1.0))
         self.l1 = np.zeros(samples.params_shape)
-        self.l1[:, :d] = l1 * data.scale / mass
+        with np.errstate(over="ignore"):
+            # |x| <= 1, so from 1 on all coefficients are 0: no l1 is too large
+            self.l1[:, :d] = np.minimum(l1 * data.scale / mass, 1e6)
         self.l1 *= self.unit
         self.l2 = np.zeros(samples.params_shape)
         self.l2[:, :d] = l2 / mass

@@ -40,6 +40,10 @@ _SEEN = 64 * np.finfo(np.float64).eps
 _FAR_APART = 1e8
 
 
+# The largest penalty on the mean loss, over a column's largest entry squared.
+_LARGEST_PENALTY = 1e20
+
+
 class Rounding(NamedTuple):
     """Bounds on rounding errors, in the metric.
 
@@ -81,7 +85,8 @@ class MetricCoordinates:
 
     def __init__(self, objective: SoftmaxObjective) -> None:
         samples = objective.samples
-        standardized = samples.standardized(samples.column_totals())
+        totals = samples.column_totals()
+        standardized = samples.standardized(totals)
         assert standardized.shift is not None and standardized.scale is not None
         self._shift, self._scale = standardized.shift, standardized.scale
         self.objective = SoftmaxObjective.from_samples(standardized, np.zeros(samples.n_features))
@@ -90,9 +95,14 @@ class MetricCoordinates:
         self.n_classes = samples.n_classes
         with np.errstate(under="ignore", over="ignore"):
             l2 = objective.l2 * self._scale * self._scale / self.total_mass
-        # Of a column of 1e150 and beyond the penalty on the mean loss underflows, of one of 1e-150 it overflows: to
-        # numbers that their square roots and ratios can hold.
-        held = np.where(objective.l2 > 0, np.clip(l2, 1e-280, 1e280), 0.0)
+        # Of a column of 1e150 and beyond the penalty on the mean loss underflows: to what square roots can hold. Of one
+        # of 1e-100 it is 1e200, beside which the data's part is lost: from 1e20 on the coefficients, to 20 digits
+        # gradient / l2, are those of 1e20, times 1e20 / l2.
+        size = np.maximum(totals[2] - self._shift, self._shift - totals[1]) * self._scale  # of 1e-100 the scale is 1e75
+        largest = np.maximum(_LARGEST_PENALTY * np.where(size > 0, size, 1.0) ** 2, 1e-280)
+        held = np.where(objective.l2 > 0, np.clip(l2, 1e-280, largest), 0.0)
+        with np.errstate(under="ignore"):
+            self._beyond = np.where(l2 > held, held / np.where(l2 > 0, l2, 1.0), 1.0)
         self._clipped, l2 = not np.array_equal(held, l2), held
         self._l2_by_class = l2 if l2.ndim == 2 else None
         self._largest_l2 = l2 if l2.ndim == 1 else l2.max(axis=0)
@@ -365,7 +375,10 @@ class MetricCoordinates:
 
         Rows sum to 0; for a feature whose classes differ in l2 they have the common part of least penalty.
         """
-        return self._least_penalized(self._raw(_helmert(self._rows(u)) @ self._T_all.T))
+        rows = self._least_penalized(self._raw(_helmert(self._rows(u)) @ self._T_all.T))
+        if self._clipped:
+            rows[:, :len(self._scale)] *= self._beyond
+        return rows
 
     def _least_penalized(self, rows: Array) -> Array:
         if self._l2_by_class is not None:
@@ -444,6 +457,10 @@ class MetricCoordinates:
                 columns = covariance.reshape(rows, p, size).transpose(2, 0, 1)
                 columns = np.stack([self._least_penalized(column) for column in columns.copy()])
                 covariance = np.ascontiguousarray(columns).reshape(rows, p, rows, p)
+        if self._clipped:
+            beyond = np.ones((rows, p))
+            beyond[:, :len(self._scale)] = np.sqrt(self._beyond)
+            covariance *= beyond[:, :, np.newaxis, np.newaxis] * beyond
         return covariance
 
 

@@ -248,7 +248,8 @@ def _null_model(data: LassoData, factors: Array, tol: float, max_iter: int) -> t
     """
     scale, d = data.scale, data.samples.n_features
     # in standardised units |x| <= 1, so no gradient exceeds the total mass
-    enough = np.minimum(4.0 * data.total_mass / scale, 1e300)
+    with np.errstate(over="ignore"):
+        enough = np.minimum(4.0 * data.total_mass / scale, 1e300)
     null = Lasso(data, np.where(factors > 0, enough, 0.0), np.zeros(d))
     params = maximize_lasso(null, tol=tol, max_iter=max_iter).params
     gradient = null.objective.loss_gradient(data.standardized_params(params).ravel())

@@ -14,7 +14,10 @@ too, and residuals are sums without cancellation: of separated samples with litt
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from csoftmax.metric import MetricCoordinates, Rounding
 from csoftmax.objective import SoftmaxObjective
@@ -48,10 +51,10 @@ class RefinedCoordinates(MetricCoordinates):
         total = (self._penalty_gradient - pulled).astype(np.float64) + self._shrink(rows)
         return (self.penalty(u) - value) / self.total_mass, total.ravel()
 
-    def _gradient(self, params: Array) -> Array:
-        """Return that of the log-likelihood, with 1 - p as the sum of the other classes' probabilities."""
+    def _gradient(self, params: Array) -> NDArray[Any]:
+        """Return that of the log-likelihood, a sum in long double, 1 - p as the sum of the others' probabilities."""
         samples, C = self._samples, self.n_classes
-        gradient, others = np.zeros(params.shape), 1.0 - np.eye(C)
+        gradient, others = np.zeros(params.shape, dtype=np.longdouble), 1.0 - np.eye(C)
         for start, stop in samples._blocks():
             part = samples.part(slice(start, stop))
             p = part.row_results("probability", params, np.empty((part.n_samples, C)))
@@ -64,7 +67,7 @@ class RefinedCoordinates(MetricCoordinates):
             residual = y * (p @ others) - (y @ others) * p
             if part.weights is not None:
                 residual *= part.weights[:, np.newaxis]
-            gradient += residual.T @ part.X
+            gradient += residual.T.astype(np.longdouble) @ part.X
         return gradient
 
     def penalty(self, u: Array) -> float:

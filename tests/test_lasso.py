@@ -367,3 +367,10 @@ def test_many_more_features_than_samples_and_a_weak_penalty_reach_the_maximum():
     assert result.success
     assert_kkt(result, X, y, 1e-3)
     assert np.count_nonzero(result.coef) <= 25 * 2
+
+
+def test_no_l1_is_too_large():
+    X, y = np.random.default_rng(0).standard_normal((40, 3)), np.arange(40) % 3
+    for l1, l2 in ((1e308, 0.0), (1e308, 1e308), ([1e308, 1.0, 1e300], 0.0)):
+        result = cs.fit(X * 1e10, y, l1=l1, l2=l2)
+        assert result.success and not result.coef[:, 0].any()

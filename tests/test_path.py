@@ -119,3 +119,10 @@ def test_the_picture_has_a_panel_for_each_class_and_a_line_for_each_feature():
     with pytest.raises(ValueError, match="axes has 2 axes; 3 are wanted"):
         path.plot(axes)
     pyplot.close("all")
+
+
+def test_a_path_takes_weights_of_the_smallest_numbers():
+    X, y = np.random.default_rng(0).standard_normal((40, 3)), np.arange(40) % 3
+    plain = cs.regularization_path(X, y, n_penalties=3)
+    tiny = cs.regularization_path(X * 2.0**-30, y, sample_weight=np.full(40, 2.0**-1020), n_penalties=3)
+    np.testing.assert_allclose(tiny.coef * 2.0**-30, plain.coef, rtol=1e-6, atol=1e-9)

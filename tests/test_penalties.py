@@ -265,3 +265,16 @@ def test_logits_of_thousands_that_nearly_cancel_are_settled():
     assert np.abs(X @ result.coef.T).max() > 1000
     assert result.success and result.certificate.newton_range < 1e-8
     assert most_penalized(X, y, l2, result.params) < 1e-12
+
+
+@pytest.mark.parametrize("solver", ["auto", "trust-exact"])
+@pytest.mark.parametrize("unit", [1e-60, 1e-100, 1e-150, 1e-200, 1e100])
+def test_a_column_of_extreme_units_takes_an_l2(unit, solver):
+    X, y = random_problem(d=3)
+    result = cs.fit(X * [unit, 1.0, 1.0], y, l2=1.0, solver=solver)
+    assert result.success and np.isfinite(result.params).all()
+    if 1e-160 < unit < 1:  # to first order gradient / l2
+        alone = cs.fit(X[:, 1:], y, l2=1.0)
+        gradient = reference.gradient(X, y, np.insert(alone.params, 0, 0.0, axis=1))
+        np.testing.assert_allclose(result.coef[:, 0] / unit, gradient[:, 0].astype(float), rtol=1e-5)
+        np.testing.assert_allclose(result.bse[:, 0], np.sqrt(2 / 3), rtol=1e-8)
