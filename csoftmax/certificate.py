@@ -282,8 +282,10 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
         if not may_step or stalled >= patience or (certificate.holds and (stalled or newton_range <= 1e-10)):
             break  # steps that do not shrink: rounding error is reached, or there is no maximum
         smallest_range = min(smallest_range, newton_range)
-        # the whole step where the loss falls as it should; it does where the logits move by less than 1
-        share, least, slope = 1.0, 1.0 / max(1.0, newton_range), float(gradient @ step)
+        # With a penalty the whole step where the loss falls as it should: it does where the logits move by less than 1.
+        # Without one more may be on the way to infinity.
+        least, slope = 1.0 / max(1.0, newton_range), float(gradient @ step)
+        share = 1.0 if coordinates.penalized else least
         while True:
             trial = u + share * step
             new_value, new_gradient = loss.both(trial)
