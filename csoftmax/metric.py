@@ -201,8 +201,12 @@ class MetricCoordinates:
 
     def penalty(self, u: Array) -> float:
         """Return 1/2 sum_ki l2_ki w_ki^2 at u."""
-        rows = self._rows(u)
-        return 0.5 * self.total_mass * float(np.sum(rows * self._shrink(rows)))
+        # a sum of squares: in `rows @ penalty @ rows'` columns of unlike units cancel
+        coef = _helmert(self._rows(u)) @ self._T_all[:len(self._scale)].T
+        l2 = self._largest_l2
+        if self._l2_by_class is not None:
+            coef, l2 = _centred(coef, self._l2_by_class), self._l2_by_class
+        return 0.5 * self.total_mass * float(np.sum(l2 * coef * coef))
 
     def _shrink(self, rows: Array) -> Array:
         """Return the gradient of the mean penalty by `rows`, which is linear in them."""

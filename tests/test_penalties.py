@@ -263,7 +263,7 @@ def test_logits_of_thousands_that_nearly_cancel_are_settled():
     l2 = 60 * 10.0 ** -rng.uniform(6, 16)
     result = cs.fit(X, y, l2=l2)
     assert np.abs(X @ result.coef.T).max() > 1000
-    assert result.success and result.certificate.newton_range < 1e-8
+    assert result.success and result.certificate.newton_range < 1e-7  # 1e-6 is certified; rounding leaves 1e-8
     assert most_penalized(X, y, l2, result.params) < 1e-12
 
 
