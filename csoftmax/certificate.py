@@ -29,9 +29,11 @@ DENSE_LIMIT = 3000
 _DENSE_COST = 100.0
 _MAX_PRODUCTS = 1000
 # Where a Hessian costs more gradients than this, that of a point whose logits differ by at most so much serves as
-# preconditioner of conjugate gradients, which then take 5 to 30 products.
+# preconditioner of conjugate gradients, which then take 5 to 30 products; the farther point, which leaves no bound on
+# the eigenvalues, where it costs more than _DENSE_COST.
 _NEAR_COST = 20.0
 _NEAR_RANGE = 6.0
+_FAR_RANGE = 30.0
 _MAX_NEAR_PRODUCTS = 60
 # Newton steps at the most, and the patience that goes with a maximum that is known to exist.
 _MAX_POLISH = 300
@@ -296,7 +298,9 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
     if newton is not None:
         newton.moved = coordinates.logit_range(u - newton.u)
         if newton.moved > _MOVED:
-            near = newton if newton.moved <= _NEAR_RANGE and hessian_cost(coordinates) > _NEAR_COST else None
+            cost = hessian_cost(coordinates)
+            far = newton.moved > (_NEAR_RANGE if cost < _DENSE_COST else _FAR_RANGE)
+            near = newton if cost > _NEAR_COST and not far else None
             newton = None
     certificate = unknown
     stalled, smallest_range = 0, np.inf
