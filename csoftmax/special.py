@@ -314,6 +314,7 @@ def _compute(what: int, x: NDArray[Any], axes: tuple[int, ...], result: NDArray[
     """Write softmax, log_softmax or logsumexp of `x` over `axes` to `result`, whose kept axes are in x's order."""
     check_n_threads(n_threads)
     threads = 1 if x.size < kernels.SMALL_SIZE else n_threads
+    result = np.asarray(result)  # a matrix, as out, has two axes whatever is done to it
     if x.size == 0:
         if what == _LOGSUMEXP:
             result[...] = -np.inf
@@ -336,7 +337,8 @@ def _compute(what: int, x: NDArray[Any], axes: tuple[int, ...], result: NDArray[
             n = part.size // length
             flat = np.empty(n if what == _LOGSUMEXP else part.size, dtype=dtype)
             _kernels(dtype).along_axis(what, part.reshape(-1), flat, length, 1, 0, n)
-            target[slab] = flat.reshape(target[slab].shape)
+            with np.errstate(over="ignore", under="ignore"):  # float16's; a pool's thread has not the caller's errstate
+                target[slab] = flat.reshape(target[slab].shape)
 
     for _ in map_blocks(block, [(i, i + 1) for i in range(len(slabs))], threads):
         pass

@@ -347,6 +347,34 @@ def test_out_of_any_order_is_written_to_and_returned(ours, scipys, oracle, dtype
         np.testing.assert_array_equal(out, want)
 
 
+@each
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("subclass", [np.matrix, np.ma.MaskedArray])
+@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+def test_out_may_be_of_a_subclass(ours, scipys, oracle, subclass, dtype):
+    x = np.random.default_rng(5).normal(size=(6, 7)).astype(dtype)
+    keepdims = {"keepdims": True} if ours is cs.logsumexp else {}
+    want = ours(x, axis=1, **keepdims)
+    for order in "CF":
+        memory = np.zeros(want.shape, dtype, order=order)
+        out = memory.view(subclass)
+        assert ours(np.asarray(x, order=order), axis=1, out=out, **keepdims) is out
+        np.testing.assert_array_equal(memory, want)
+
+
+@each
+@pytest.mark.parametrize("errors", ["warn", "raise"])
+def test_half_precision_overflows_without_a_warning_on_any_thread(ours, scipys, oracle, errors):
+    # as the wider types do; NumPy would tell of its cast, and not heed np.errstate where a thread of the pool makes it
+    x = np.tile(np.array([65504, -65504, 0, 1e-7], np.float16), (200, 250))
+    for n_threads in (1, 2):
+        with np.errstate(all=errors):
+            got = ours(x, axis=1, n_threads=n_threads)
+        with np.errstate(all="ignore"):
+            want = ours(x.astype(np.float64), axis=1).astype(np.float16)
+        np.testing.assert_array_equal(got, want)
+
+
 @each_map
 def test_out_may_be_the_input(ours, scipys, oracle):
     for axis in (None, 0, 1):
