@@ -27,9 +27,8 @@ cdef extern from "simd.h" nogil:
     vec vexp(vec x)
     ctypedef struct top "top_t":
         vec m
-    const bint EXP_IN_PARTS
     top vtop(vec m)
-    vec vexp_below(vec x, const top *t, bint close)
+    vec vexp_below(vec x, const top *t)
     vec vexp_below_in_parts(vec x, const top *t, vec *low)
     vec vlog1p(vec x, vec reciprocal)
     vec vlog1p_parts(vec x, vec x_low, vec reciprocal, vec *low)

@@ -79,18 +79,18 @@ cdef number limit_logsumexp(const number *x, Py_ssize_t n, Py_ssize_t stride) no
 
 cdef inline vec add_exponential(int what, vec x, const top *t, vec *sum, vec *lost, vec *ties) noexcept nogil:
     # exp(x - m). softmax: added to a sum that began at 1; else added unless x is m, which is counted. logsumexp's 2 ulp
-    # ask for the closer exp.
+    # ask for more digits of it.
     cdef vec e, low
     if what == SOFTMAX:
-        e = vexp_below(x, t, False)
+        e = vexp_below(x, t)
         vadd_smaller(sum, lost, e)
         return e
     ties[0] = vadd_where_equal(ties[0], x, t.m, vset(1.0))
-    if what == LOGSUMEXP and EXP_IN_PARTS:
+    if what == LOGSUMEXP:
         e = vexp_below_in_parts(x, t, &low)
-        vadd_exact(sum, lost, vwhere_differs(x, t.m, low))
+        lost[0] = lost[0] + low
     else:
-        e = vexp_below(x, t, what == LOGSUMEXP)
+        e = vexp_below(x, t)
     vadd_exact(sum, lost, vwhere_differs(x, t.m, e))
     return e
 

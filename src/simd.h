@@ -465,28 +465,24 @@ static inline vec_t vexp_far_below(vec_t x, const top_t *t, int close) {
 #endif
 }
 
-static inline vec_t vexp_below(vec_t x, const top_t *t, int close) {
-    vec_t low, power = vexp_parts_below(x, t, &low, close), e = power + low;
+static inline vec_t vexp_below(vec_t x, const top_t *t) {
+    vec_t low, power = vexp_parts_below(x, t, &low, 0), e = power + low;
     mask_t far = mask_greater(t->near, x);
-    if (UNLIKELY(vany(far))) e = vselect(far, vexp_far_below(x, t, close), e);
+    if (UNLIKELY(vany(far))) e = vselect(far, vexp_far_below(x, t, 0), e);
     return e;
 }
 
-/* In float without the table the rounding of exp's last addition alone leaves logsumexp 2.1 ulp: there the result stays
- * in the two parts where it is normal. */
-#if defined(CSOFTMAX_SINGLE) && !defined(__AVX512F__)
-#  define EXP_IN_PARTS 1
-#else
-#  define EXP_IN_PARTS 0
-#endif
+/* The closer exp, and *low, what the rounding of its last addition loses where the result is normal (0 where x is m):
+ * that rounding alone leaves logsumexp up to 2.6 ulp, where m and the logarithm nearly cancel or many terms are equal. */
 static inline vec_t vexp_below_in_parts(vec_t x, const top_t *t, vec_t *low) {
-    vec_t power = vexp_parts_below(x, t, low, 1);
+    vec_t power = vexp_parts_below(x, t, low, 1), e = power + *low;
     mask_t far = mask_greater(t->near, x);
+    *low -= e - power;
     if (UNLIKELY(vany(far))) {
-        power = vselect(far, vexp_far_below(x, t, 1), power);
+        e = vselect(far, vexp_far_below(x, t, 1), e);
         *low = vwhere((mask_t)~far, *low);
     }
-    return power;
+    return e;
 }
 
 /* log(1 + x + x_low) for finite x >= 0, as the number nearest and what remains of it. With u = 1 + x = 2^k (1 + f),

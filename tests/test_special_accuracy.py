@@ -317,6 +317,15 @@ def many_maxima_of_zero(rng, C, limits):
     return below(rng, np.zeros(many(C)), C, 0, 40)
 
 
+@case("many rows that cancel down to the size of the maximum", 2, 3, 10)
+def many_that_cancel(rng, C, limits):
+    # log1p(rest) is just below -2 m, in one binade with it: an ulp of exp(x - m) is two of m and of the result
+    m = -(2.0 ** -rng.integers(2, 12, (many(C), 1))) * (1 - 10 ** rng.uniform(-4, -2, (many(C), 1)))
+    x = np.repeat(m + np.log(np.expm1(-2 * m) / (C - 1)), C, axis=1)
+    x[:, :1] = m
+    return x
+
+
 @functools.cache
 def rows_and_truth(name, dtype):
     """The rows of a case in that dtype, and {function: Truth} of them.
