@@ -298,10 +298,10 @@ static inline number_t vmaximum(vec_t v) {
 #  define LN2_LOWER 0x1.a39ef35793c76p-33
 #endif
 
-/* exp(r) - 1. The polynomial by Estrin's scheme: Horner's chain of twelve dependent operations left the multipliers
- * idle, for no more than five of them fit in the scheduler at a time */
-static inline vec_t vexpm1_reduced(vec_t r) {
-    vec_t r2 = r * r;
+/* exp(r) - 1, and *lost, what its last addition loses. The polynomial by Estrin's scheme: Horner's chain of twelve
+ * dependent operations left the multipliers idle, for no more than five of them fit in the scheduler at a time */
+static inline vec_t vexpm1_parts(vec_t r, vec_t *lost) {
+    vec_t r2 = r * r, p;
 #ifdef CSOFTMAX_SINGLE
     vec_t q = (r * 0x1.555492p-3f + 0x1.fffffcp-2f)
             + r2 * ((r * 0x1.1239e2p-7f + 0x1.5558f2p-5f) + r2 * 0x1.6a2434p-10f);
@@ -312,7 +312,13 @@ static inline vec_t vexpm1_reduced(vec_t r) {
     vec_t q8 = (r * 0x1.af4de97ca4194p-26 + 0x1.27e4db646b17ep-22) + r2 * 0x1.1f730349868cep-29;
     vec_t q = (q0 + r4 * q4) + (r4 * r4) * q8;
 #endif
-    return q * r2 + r;
+    p = q * r2 + r;
+    *lost = q * r2 - (p - r);
+    return p;
+}
+static inline vec_t vexpm1_reduced(vec_t r) {
+    vec_t lost;
+    return vexpm1_parts(r, &lost);
 }
 
 /* exp(r) - 1; and n + bias in the low bits of *exponent */
@@ -432,16 +438,18 @@ static inline vec_t vpower_parts(vec_t r, vec_t shifted, vec_t *p, int close) {
 }
 #endif
 
-/* exp(x - m) as 2^n, or 2^n times what the table has, and *low, that times exp(r) - 1 */
-static inline vec_t vexp_parts_below(vec_t x, const top_t *t, vec_t *low, int close) {
+/* exp(x - m) as 2^n, or 2^n times what the table has, and *low, that times exp(r) - 1, which lacks *lost */
+static inline vec_t vexp_parts_below(vec_t x, const top_t *t, vec_t *low, vec_t *lost, int close) {
     vec_t shifted = (x - t->m) * LOG2_E + TABLE_ROUND;
     vec_t n = shifted - TABLE_ROUND;
     vec_t r = ((x - (n + t->n) * LN2_UPPER) - t->r) - n * LN2_LOWER;
 #if defined(__AVX512F__)
     vec_t p, power = vpower_parts(r, shifted, &p, close);
     power = VEC_FROM_BITS(VEC_BITS(power) + (VEC_BITS(shifted) << TABLE_BITS));
+    *lost = vset(0);  /* below 2^-59 of exp(r) */
 #else
-    vec_t p = vexpm1_reduced(r), power = VEC_FROM_BITS(VEC_BITS(shifted) << EXP_BITS);
+    vec_t p = vexpm1_parts(r, lost), power = VEC_FROM_BITS(VEC_BITS(shifted) << EXP_BITS);
+    *lost *= power;
     (void)close;
 #endif
     *low = power * p;
@@ -466,18 +474,21 @@ static inline vec_t vexp_far_below(vec_t x, const top_t *t, int close) {
 }
 
 static inline vec_t vexp_below(vec_t x, const top_t *t) {
-    vec_t low, power = vexp_parts_below(x, t, &low, 0), e = power + low;
+    vec_t low, lost, power = vexp_parts_below(x, t, &low, &lost, 0), e = power + low;
     mask_t far = mask_greater(t->near, x);
     if (UNLIKELY(vany(far))) e = vselect(far, vexp_far_below(x, t, 0), e);
     return e;
 }
 
-/* The closer exp, and *low, what the rounding of its last addition loses where the result is normal (0 where x is m):
+/* The closer exp, and *low, what the rounding of its last additions loses where the result is normal (0 where x is m):
  * that rounding alone leaves logsumexp up to 2.6 ulp, where m and the logarithm nearly cancel or many terms are equal. */
 static inline vec_t vexp_below_in_parts(vec_t x, const top_t *t, vec_t *low) {
-    vec_t power = vexp_parts_below(x, t, low, 1), e = power + *low;
+    vec_t lost, power = vexp_parts_below(x, t, low, &lost, 1), e = power + *low;
     mask_t far = mask_greater(t->near, x);
     *low -= e - power;
+#if !defined(__AVX512F__)
+    *low += lost;  /* with the table it is too small to matter, and 0 here */
+#endif
     if (UNLIKELY(vany(far))) {
         e = vselect(far, vexp_far_below(x, t, 1), e);
         *low = vwhere((mask_t)~far, *low);
