@@ -166,13 +166,19 @@ static inline vec_t vadd_unless_equal(vec_t s, vec_t a, vec_t b, vec_t x) {
 static inline vec_t vadd_where_equal(vec_t s, vec_t a, vec_t b, vec_t x) { return s + vwhere(mask_equal(a, b), x); }
 static inline vec_t vadd_unless_equal(vec_t s, vec_t a, vec_t b, vec_t x) { return s + vwhere(~mask_equal(a, b), x); }
 #endif
+/* c - a b, rounded once where the processor can, whether or not the compiler contracts expressions */
+#if defined(__FMA__)
+static inline vec_t vless_product(vec_t c, vec_t a, vec_t b) { return VEC_OP(fnmadd)(a, b, c); }
+#else
+static inline vec_t vless_product(vec_t c, vec_t a, vec_t b) { return c - a * b; }
+#endif
 /* 1 / (b + b_low) as the number nearest and *low, what remains of it: a / b is a * high + a * low, two operations, and
  * within 0.5 ulp with FMA, 1 without; a division of 8 lanes takes as long as 9. Without FMA the product of high and b
  * is by Dekker's splitting, for b < 2^996 (float: 2^115). */
 static inline vec_t vreciprocal_parts(vec_t b, vec_t b_low, vec_t *low) {
     vec_t high = (number_t)1 / b;
 #if defined(__FMA__) || defined(__aarch64__)
-    vec_t rest = (number_t)1 - high * b;
+    vec_t rest = vless_product(vset(1), high, b);
 #else
     const number_t split = sizeof(number_t) == 8 ? 134217729 : 4097;
     vec_t hs = high * split, bs = b * split;
@@ -287,7 +293,8 @@ static inline number_t vmaximum(vec_t v) {
 #  define EXP_LOWER 0x1p-256
 #endif
 
-/* ln 2 in two parts: n times the upper one is exact, for |n| < 2^21 (float: 2^9) */
+/* ln 2 in two parts: n times the upper one is exact, for |n| < 2^21 (float: 2^9). In sixteenths, as the table has them,
+ * float's n needs 4 bits more: there the product has to be one that is not rounded. */
 #ifdef CSOFTMAX_SINGLE
 #  define LOG2_E 0x1.715476p+0f
 #  define LN2_UPPER 0x1.62e4p-1f
@@ -419,7 +426,7 @@ static inline top_t vtop(vec_t m) {
     t.m = m;
     t.away = vwhere(far, m);
     t.n = ((m - t.away) * LOG2_E + TABLE_ROUND) - TABLE_ROUND;
-    t.r = (m - t.away) - t.n * LN2_UPPER;
+    t.r = vless_product(m - t.away, t.n, vset(LN2_UPPER));
     t.near = vselect(far, vset((number_t)INFINITY), m + (number_t)EXP_GRADUAL);
     return t;
 }
@@ -442,7 +449,7 @@ static inline vec_t vpower_parts(vec_t r, vec_t shifted, vec_t *p, int close) {
 static inline vec_t vexp_parts_below(vec_t x, const top_t *t, vec_t *low, vec_t *lost, int close) {
     vec_t shifted = (x - t->m) * LOG2_E + TABLE_ROUND;
     vec_t n = shifted - TABLE_ROUND;
-    vec_t r = ((x - (n + t->n) * LN2_UPPER) - t->r) - n * LN2_LOWER;
+    vec_t r = (vless_product(x, n + t->n, vset(LN2_UPPER)) - t->r) - n * LN2_LOWER;
 #if defined(__AVX512F__)
     vec_t p, power = vpower_parts(r, shifted, &p, close);
     power = VEC_FROM_BITS(VEC_BITS(power) + (VEC_BITS(shifted) << TABLE_BITS));
@@ -462,7 +469,7 @@ static inline vec_t vexp_far_below(vec_t x, const top_t *t, int close) {
     vec_t m = t->m - t->away, y = vmax(m + (number_t)(EXP_ZERO - 1), x - t->away), d = y - m;
     vec_t shifted = d * LOG2_E + TABLE_ROUND;
     vec_t n = shifted - TABLE_ROUND;
-    vec_t r = ((y - (n + t->n) * LN2_UPPER) - t->r) - n * LN2_LOWER;
+    vec_t r = (vless_product(y, n + t->n, vset(LN2_UPPER)) - t->r) - n * LN2_LOWER;
 #if defined(__AVX512F__)
     vec_t p, power = vpower_parts(r, shifted, &p, close);
     power = VEC_FROM_BITS(VEC_BITS(power) + ((VEC_BITS(shifted) & 15) << TABLE_BITS));
