@@ -326,6 +326,13 @@ def many_that_cancel(rng, C, limits):
     return x
 
 
+@case("the worst of many rows that cancel", 4)
+def the_worst_that_cancels(rng, C, limits):
+    # of 450 000: without a table of powers, exp(r) - 1 is half an ulp off before it is added to 1
+    row = [float.fromhex("-0x1.96d5dcb5be7f8p+1")] * 3 + [float.fromhex("-0x1.ff7d5604e095cp-5")]
+    return np.array([np.roll(row, turn) for turn in range(4)])
+
+
 @functools.cache
 def rows_and_truth(name, dtype):
     """The rows of a case in that dtype, and {function: Truth} of them.
