@@ -85,14 +85,14 @@ class Certificate:
     K^2 <= 2 max_j x~_j' P^-1 x~_j / mu with mu the smallest eigenvalue of H in the metric P. Where H is that of a point
     from which the logits have moved by at most rho, lambda^2 and K^2 are taken times exp(rho).
 
-    Rounding is part of the bound (`MetricCoordinates.rounding`): of the gradient, an error of norm e; of the Hessian,
-    one of norm f; and of the parameters returned, which are within h of those of the coordinates, in the metric, where
-    the mean loss's Hessian is at most 1. With W the total mass and kappa = f / mu at most 1/2, lambda is taken to be
-    (lambda + e sqrt(W / mu)) / sqrt(1 - kappa), and W (|g| + e + h / 2) h is added. So the bound is one for the
-    parameters as they are, in exact arithmetic; where a log-likelihood is computed in float64 its own rounding (about
-    1e-16 times its size) comes on top. Directions left out as collinear are no part of the model. A
-    penalty that is quadratic, whatever its matrix, adds to the
-    second derivative and not to the third: all of it stays.
+    Rounding is part of the bound, estimated for independent errors (`MetricCoordinates.rounding`): of the gradient, an
+    error of norm e; of the Hessian, one of norm f; and of the parameters returned, which are within h of those of the
+    coordinates, in the metric, where the mean loss's Hessian is at most 1. With W the total mass and kappa = f / mu at
+    most 1/2, lambda is taken to be (lambda + e sqrt(W / mu)) / sqrt(1 - kappa), and W (|g| + e + h / 2) h is added. So
+    the bound is one for the parameters as they are, in exact arithmetic; where a log-likelihood is computed in float64
+    its own rounding (about 1e-16 times its size) comes on top. Directions left out as collinear are no part of the
+    model. A penalty that is quadratic, whatever its matrix, adds to the second derivative and not to the third: all of
+    it stays.
 
     With l1 > 0 (`csoftmax.lasso`) the gradient is the subgradient of least norm, in its own diagonal metric; the step,
     the decrement and the condition number are of the parameters that are not 0, and the bound is `Lasso.gap_bound`'s.

@@ -99,7 +99,7 @@ class DenseSamples:
         if self._kind is None:
             dtype, kind = (np.float32, _FLOAT32) if _is_float32(self.X) else (np.float64, _FLOAT64)
             return np.require(self.X[start:stop], dtype, ["C", "A"]), kind
-        return self._source[start:stop], self._kind
+        return self._source if stop - start == self.n_samples else self._source[start:stop], self._kind
 
     def _sums(self) -> Any:
         """The kernels that take the sums over samples."""
@@ -110,8 +110,9 @@ class DenseSamples:
             return None, _float64_rows(self.counts, start, stop)
         if self.codes is None:
             return None, None
-        codes = self.codes[start:stop]
-        if codes.dtype in (np.int64, np.int32):
+        codes = self.codes if stop - start == self.n_samples else self.codes[start:stop]
+        dtype = codes.dtype
+        if dtype.kind == "i" and dtype.itemsize >= 4 and dtype.isnative:  # 0.6 us less than `dtype in (int64, int32)`
             flags = codes.flags
             return (codes if flags.c_contiguous and flags.aligned else codes.copy()), None
         check_codes(codes, self.n_classes, start)
@@ -145,6 +146,11 @@ class DenseSamples:
             part = np.empty(self.params_shape)
             return kernel(*rows, params, self.fit_intercept, *rest, part), part
         sums = self._sums()
+        blocks = self._blocks()
+        if len(blocks) == 1:
+            self._whole = (sums.log_likelihood_and_gradient, self._rows(*blocks[0]),
+                           (*self._labels(*blocks[0]), *self._extras(*blocks[0])))
+            return self.log_likelihood_and_gradient(params)
 
         def block(start: int, stop: int) -> tuple[float, Array]:
             part = np.empty(self.params_shape)
@@ -153,11 +159,6 @@ class DenseSamples:
                 *self._extras(start, stop), part)
             return value, part
 
-        blocks = self._blocks()
-        if len(blocks) == 1:
-            self._whole = (sums.log_likelihood_and_gradient, self._rows(*blocks[0]),
-                           (*self._labels(*blocks[0]), *self._extras(*blocks[0])))
-            return block(*blocks[0])
         total, gradient = 0.0, np.zeros(self.params_shape)
         for value, part in map_blocks(block, blocks, self.n_threads, gradient.nbytes):
             total += value
