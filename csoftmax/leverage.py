@@ -36,7 +36,7 @@ def contrast_variances(block: DenseSamples, factors: Array) -> Iterator[tuple[in
     variances : ndarray of shape (n_samples,)
         The row's mass takes no part.
     """
-    columns = block.replace(n_classes=factors.shape[1], codes=None, counts=None, offset=None, weights=None)
+    columns = block.seen().replace(n_classes=factors.shape[1], codes=None, counts=None, offset=None, weights=None)
     for i, k, factor in zip(*pair_indices(block.n_classes), factors, strict=True):
         yield int(i), int(k), columns.row_results("logit_squares", factor, np.empty((block.n_samples, 1)))[:, 0]
 

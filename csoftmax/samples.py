@@ -235,21 +235,25 @@ class DenseSamples:
         ndarray of shape (n_classes - 1, p, n_classes - 1, p)
             Without the last class, whose part of each s is minus the sum of the others'.
         """
-        size = (self.n_classes - 1) * self.params_shape[1]
+        first, second = np.triu_indices(self.n_classes - 1)
+        p = self.params_shape[1]
 
         def block(start: int, stop: int) -> Array:
             part = self.part(self._rows_of_mass(slice(start, stop)))
-            x, total = part._design(), np.zeros((size, size))
+            total, outer = np.zeros((len(first), p, p)), np.empty((len(first), p, p))
             for a, c in scores(part):
-                s = a[:, :-1, np.newaxis] * x[:, np.newaxis]
-                total += _outer_products(s.reshape(part.n_samples, size), c)
+                kernels.score_blocks(*part._rows(0, part.n_samples), self.fit_intercept,
+                                     np.ascontiguousarray(a[:, :-1]), c, outer)
+                total += outer
             return total
 
-        total = np.zeros((size, size))
-        blocks = self._blocks(max(size, self.n_classes ** 2))  # `scores` may have a matrix for each row
+        total = np.zeros((len(first), p, p))
+        blocks = self._blocks(p + self.n_classes ** 2)  # `scores` may have a matrix for each row
         for outer in map_blocks(block, blocks, self._threads_for(total.nbytes), total.nbytes):
             total += outer
-        return total.reshape(2 * (self.n_classes - 1, self.params_shape[1]))
+        product = np.empty(2 * (self.n_classes - 1, p))
+        product[first, :, second] = product[second, :, first] = total
+        return product
 
     def grouped_score_outer_product(self, params: Array, groups: NDArray[np.intp]) -> tuple[Array, int]:
         """Return sum_g s_g s_g', s_g the gradient of group g's log-likelihood, and the number of groups with any mass.
@@ -469,6 +473,10 @@ class DenseSamples:
         exponent = np.frexp(reach)[1]
         scale = np.where(reach > 0, np.ldexp(1.0, np.clip(-exponent, -1000, 250)), 1.0)
         return self.replace(shift=center, scale=scale)
+
+    def seen(self) -> DenseSamples:
+        """Return the same samples with a float64 copy of X as the kernels see it: for some rows, to be read often."""
+        return self.replace(X=np.ascontiguousarray(self._design()[:, :self.n_features]), shift=None, scale=None)
 
 
 def _outer_products(rows: Array, weights: Array | None = None) -> Array:

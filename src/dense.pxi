@@ -198,8 +198,10 @@ def row_results(int what, object X, int kind, const double[::1] shift, const dou
                 probabilities(w.a, padded, &s)
             elif what == LOG_PROBABILITY_ROWS:
                 log_probabilities(w.a, w.more, padded, &s)
-            elif what == RANGE_ROWS or what == SQUARES_ROWS:
-                logit_norms(w.a, padded, &s, w.terms, what == RANGE_ROWS)
+            elif what == RANGE_ROWS:
+                logit_ranges(w.a, padded, &s, w.terms)
+            elif what == SQUARES_ROWS:
+                logit_squares(w.a, padded, &s, w.terms)
             else:
                 residuals(b * s.rows, n_rows, &s, &e, &w, y)
             if what == LOG_LIKELIHOOD_ROWS or what == RANGE_ROWS or what == SQUARES_ROWS:

@@ -1,4 +1,5 @@
-# Sums over rows of outer products of the features: the Hessian, the Gram matrix; and each column's total and range.
+# Sums over rows of outer products of the features: the Hessian, those of scores, the Gram matrix; and each column's
+# total and range.
 #
 # csoftmax.samples stands on it; in the modules for double alone. It stands on load.pxi, tiles.pxi and residuals.pxi.
 
@@ -81,6 +82,23 @@ cdef void add_pairs(const number *q, Py_ssize_t n_pairs, Py_ssize_t p, const num
         tiles -= 1
 
 
+cdef void add_products(const number *f, Py_ssize_t n, Py_ssize_t apart, const Layout *s, const Work *w,
+                       Py_ssize_t n_rows, const number *x, number *q, number *sums, Py_ssize_t lds) noexcept nogil:
+    # q[i k, r] = mass[r] f[i, r] f[k, r] for the pairs k >= i + apart, row by row, some at a time
+    cdef Py_ssize_t i, k, r, pair = 0, group = 0, n_pairs = n * (n + 1) // 2 - apart * n
+    cdef vec weighted
+    for i in range(n):
+        for k in range(i + apart, n):
+            for r in range(n_rows // VEC_LANES):
+                weighted = vload(w.mass + r * VEC_LANES) * vload(f + i * s.ld + r * VEC_LANES)
+                vstore(q + group * s.ld + r * VEC_LANES, weighted * vload(f + k * s.ld + r * VEC_LANES))
+            group += 1
+            if group == PAIRS_AT_ONCE or pair + group == n_pairs:
+                add_pairs(q, group, s.p, x, s.ld, n_rows, sums + pair * lds, lds)
+                pair += group
+                group = 0
+
+
 cdef void store_columns(const Work *w, Py_ssize_t n_rows, const Layout *s, number *x) noexcept nogil:
     # x[i, r] = column i of row r of the block, with a column of ones as the last where there is an intercept
     cdef vec a[VEC_LANES]
@@ -150,7 +168,7 @@ def hessian_blocks(object X, int kind, const double[::1] shift, const double[::1
     The diagonal needs no pass: H[i, i] = -sum_{k != i} H[i, k], a sum of terms of one sign.
     """
     cdef Source x = make_source(X, kind)
-    cdef Py_ssize_t b, start, n_rows, padded, r, i, k, pair, group
+    cdef Py_ssize_t b, start, n_rows, padded, pair
     cdef Layout s = make_layout(x.n, x.d, intercept, params.shape[0], False)
     cdef Py_ssize_t C = s.n_classes, n_pairs = C * (C - 1) // 2, lds = round_up(s.p * (s.p + 1) // 2, COLUMN_PAIRS)
     s.rows = min(<Py_ssize_t> HESSIAN_ROWS, round_up(x.n if x.n > 0 else 1, s.unit))
@@ -162,7 +180,6 @@ def hessian_blocks(object X, int kind, const double[::1] shift, const double[::1
     cdef number *columns = w.more
     cdef number *q = columns + columns_size
     cdef number *sums = q + q_size
-    cdef vec mass_p
     with nogil:
         pack_classes(&rows, &s, w.packed)
         for b in range(n_blocks(x.n, &s)):
@@ -173,18 +190,47 @@ def hessian_blocks(object X, int kind, const double[::1] shift, const double[::1
             probabilities(w.a, padded, &s)
             load_mass(start, n_rows, &s, &e, &w, True)
             add_far_rows(padded, &s, &w, columns, sums, lds)
-            pair = 0    # of the first of a group's rows in `sums`
-            group = 0   # pairs in the group
-            for i in range(C):
-                for k in range(i + 1, C):
-                    for r in range(padded // VEC_LANES):
-                        mass_p = vload(w.mass + r * VEC_LANES) * vload(w.a + i * s.ld + r * VEC_LANES)
-                        vstore(q + group * s.ld + r * VEC_LANES, mass_p * vload(w.a + k * s.ld + r * VEC_LANES))
-                    group += 1
-                    if group == PAIRS_AT_ONCE or pair + group == n_pairs:
-                        add_pairs(q, group, s.p, columns, s.ld, padded, sums + pair * lds, lds)
-                        pair += group
-                        group = 0
+            add_products(w.a, C, 1, &s, &w, padded, columns, q, sums, lds)
+        if s.p > 0:
+            for pair in range(n_pairs):
+                store_pair(sums + pair * lds, s.p, &blocks[pair, 0, 0])
+        free(w.base)
+
+
+def score_blocks(object X, int kind, const double[::1] shift, const double[::1] scale, bint intercept,
+                 const double[:, ::1] a, const double[::1] weights, double[:, :, ::1] blocks):
+    """Write sum_r weight[r] a[r, i] a[r, k] x~_r x~_r' for the pairs i <= k of a's columns, row by row.
+
+    Products of two columns of X, and the weights, are to be finite.
+    """
+    cdef Source x = make_source(X, kind)
+    cdef Py_ssize_t b, start, n_rows, padded, r, k, pair, K = a.shape[1]
+    cdef Layout s = make_layout(x.n, x.d, intercept, 1, False)
+    cdef Py_ssize_t n_pairs = K * (K + 1) // 2, lds = round_up(s.p * (s.p + 1) // 2, COLUMN_PAIRS)
+    s.rows = min(<Py_ssize_t> HESSIAN_ROWS, round_up(x.n if x.n > 0 else 1, s.unit))
+    s.ld = s.rows + 64 // <Py_ssize_t> sizeof(number)
+    cdef Extras e = make_extras(x.n, shift, scale, None, None, weights, None)
+    cdef Py_ssize_t columns_size = max(s.p, s.columns) * s.ld, q_size = min(n_pairs, <Py_ssize_t> PAIRS_AT_ONCE) * s.ld
+    cdef Work w = make_work(&s, columns_size + q_size + K * s.ld + n_pairs * lds)
+    cdef number *columns = w.more
+    cdef number *q = columns + columns_size
+    cdef number *factors = q + q_size
+    cdef number *sums = factors + K * s.ld
+    with nogil:
+        for b in range(n_blocks(x.n, &s)):
+            start = b * s.rows
+            n_rows = min(s.rows, x.n - start)
+            padded = round_up(n_rows, s.unit)
+            load_block(&x, start, n_rows, &s, &e, &w)
+            store_columns(&w, padded, &s, columns)
+            load_mass(start, n_rows, &s, &e, &w, False)
+            for r in range(n_rows):
+                for k in range(K):
+                    factors[k * s.ld + r] = a[start + r, k]
+            for r in range(n_rows, padded):
+                for k in range(K):
+                    factors[k * s.ld + r] = 0.0
+            add_products(factors, K, 0, &s, &w, padded, columns, q, sums, lds)
         if s.p > 0:
             for pair in range(n_pairs):
                 store_pair(sums + pair * lds, s.p, &blocks[pair, 0, 0])

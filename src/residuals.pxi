@@ -177,18 +177,28 @@ cdef void product_residuals(number *p, const number *u, Py_ssize_t n_rows, const
             vstore(row + k * ld, mass * vload(row + k * ld) * ((vload(u_row + k * ld) - top) - mean))
 
 
-cdef void logit_norms(const number *a, Py_ssize_t n_rows, const Layout *s, number *out, bint ranges) noexcept nogil:
-    # out[r] = max_k a[k, r] - min_k a[k, r], or sum_k a[k, r]^2; nan if any a[k, r] is
+cdef void logit_ranges(const number *a, Py_ssize_t n_rows, const Layout *s, number *out) noexcept nogil:
+    # out[r] = max_k a[k, r] - min_k a[k, r]; nan if any a[k, r] is
     cdef Py_ssize_t r, k
-    cdef vec low, high, squares, x, bad, zero = vset(0.0)
+    cdef vec low, high, x, bad, zero = vset(0.0)
     for r in range(n_rows // VEC_LANES):
         low = high = vload(a + r * VEC_LANES)
-        squares = zero
         bad = zero
         for k in range(s.n_classes):
             x = vload(a + k * s.ld + r * VEC_LANES)
             bad = bad + (x - x)
             low = zero - vmax(zero - x, zero - low)
             high = vmax(x, high)
-            squares = squares + x * x
-        vstore(out + r * VEC_LANES, high - low + bad if ranges else squares)
+        vstore(out + r * VEC_LANES, high - low + bad)
+
+
+cdef void logit_squares(const number *a, Py_ssize_t n_rows, const Layout *s, number *out) noexcept nogil:
+    # out[r] = sum_k a[k, r]^2, a class after another: the rows are added to side by side
+    cdef Py_ssize_t r, k
+    cdef vec x
+    for r in range(n_rows // VEC_LANES):
+        vstore(out + r * VEC_LANES, vset(0.0))
+    for k in range(s.n_classes):
+        for r in range(n_rows // VEC_LANES):
+            x = vload(a + k * s.ld + r * VEC_LANES)
+            vstore(out + r * VEC_LANES, vload(out + r * VEC_LANES) + x * x)
