@@ -93,7 +93,8 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         estimate, and `null_log_likelihood` is the intercepts' maximum of L. `penalized_log_likelihood` is
         L + 1/2 log det I, I on the coefficients of all classes but one in the units of X; with collinear columns the
         product of I's positive eigenvalues. The certificate proves a stationary point, no lower than the start: the
-        penalised log-likelihood need not be concave. Not together with l1 or l2, and with frequency weights alone: the
+        penalised log-likelihood need not be concave. Without `init` it is the higher of those reached from 0 and from
+        the likelihood's maximum. Not together with l1 or l2, and with frequency weights alone: the
         bias of estimates with other weights is another one; `solver` is "auto" or "trust-exact".
     init : array-like of shape (n_classes, n_features + 1), or SoftmaxResult, optional
         Where to start: rows [w_k, b_k].
