@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -213,9 +212,8 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
             message = f"{message}; {separation.describe()}"
         elif not np.isnan(maximum.certificate.newton_range):
             # the maximum exists: it is worth more Newton steps
-            longer = maximize(coordinates, solver=solver, tol=tol, max_iter=int(max_iter), init=maximum.params,
-                              exists=True)
-            maximum = replace(longer, n_iter=maximum.n_iter + longer.n_iter)
+            maximum = maximize(coordinates, solver=solver, tol=tol, max_iter=int(max_iter), before=maximum,
+                               exists=True, callback=callback)
             message = maximum.message
     result = SoftmaxResult(
         params=maximum.params, fit_intercept=samples.fit_intercept, classes=data.classes,

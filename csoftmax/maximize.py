@@ -128,8 +128,8 @@ def choose_solver(coordinates: MetricCoordinates) -> str:
 
 def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float = DEFAULT_TOL,
              max_iter: int = DEFAULT_MAX_ITER, init: Array | None = None, exists: bool = False,
-             stop_where_separated: bool = False,
-             callback: Callable[[IterationState], Any] | None = None) -> Maximum:
+             stop_where_separated: bool = False, callback: Callable[[IterationState], Any] | None = None,
+             before: Maximum | None = None) -> Maximum:
     """Maximise the penalised log-likelihood by scipy.optimize.
 
     Parameters
@@ -147,6 +147,8 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
         Stop once the loss shows that every row is in its class, where there is no penalty and no offset.
     callback : callable, optional
         Called with an `IterationState` after each iteration; may raise StopIteration.
+    before : Maximum, optional
+        What to go on from, in place of `init`: its iterations count.
 
     Raises
     ------
@@ -156,8 +158,11 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
     check_solver(solver)
     method = choose_solver(coordinates) if solver == "auto" else solver
     loss = MeanLoss(coordinates)
-    u = np.zeros(coordinates.n_coordinates) if init is None else coordinates.coordinates(init)
-    with Iterations(callback, lambda: coordinates.params(u)) as iterations:
+    if before is not None:
+        u = before.u
+    else:
+        u = np.zeros(coordinates.n_coordinates) if init is None else coordinates.coordinates(init)
+    with Iterations(callback, lambda: coordinates.params(u), before) as iterations:
         separated_loss = _separated_loss(coordinates) if stop_where_separated else 0.0
         return _maximize(method, loss, u, _Stopper(coordinates, tol, iterations, separated_loss), max_iter, exists)
 
@@ -229,12 +234,17 @@ class Iterations:
         Called with an `IterationState` after each; may raise StopIteration.
     start : callable
         Gives the parameters at the start, of shape (n_classes, p) in the units of X.
+    before : Maximum, optional
+        Whose iterations these follow.
     """
 
-    def __init__(self, callback: Callable[[IterationState], Any] | None, start: Callable[[], Array]) -> None:
+    def __init__(self, callback: Callable[[IterationState], Any] | None, start: Callable[[], Array],
+                 before: Maximum | None = None) -> None:
         self._callback = callback
         self._params = start
         self._reached: list[tuple[float, float]] = []
+        if before is not None:
+            self._reached = list(zip(*(values[:-1].tolist() for values in before.history), strict=True))
         self.stopped_by_callback = False
 
     @property
@@ -408,7 +418,7 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
 def _minimize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> OptimizeResult:
     # Each method's own rule is set where it cannot fire before ours: xtol is no gradient rule, and a trust region of
     # radius 1 would take many steps to reach logits of 50.
-    options: dict[str, Any] = {"maxiter": max_iter}
+    options: dict[str, Any] = {"maxiter": max_iter - stopper.n_iter}
     derivatives: dict[str, Any] = {}
     if method == "Newton-CG":
         options.update(xtol=0.0)

@@ -396,6 +396,19 @@ def test_the_history_is_what_the_callback_saw_and_ends_at_the_result(options):
         assert "l1" in options or gaps.min() > -1e-9
 
 
+@pytest.mark.parametrize("solver", ["auto", "trust-exact", "L-BFGS-B"])
+def test_a_fit_that_goes_on_since_a_maximum_exists_goes_on_counting(solver):
+    # the one row across lies 1e-8 on the wrong side: after the method and three Newton steps that is not settled
+    X, y = np.array([0, 1, 2, 3, 3 + 1e-8, 4, 5, 6])[:, np.newaxis], [0, 0, 0, 1, 0, 1, 1, 1]
+    seen = []
+    result = cs.fit(X, y, solver=solver, callback=lambda state: seen.append(state.n_iter))
+    assert result.success and seen == list(range(1, result.n_iter + 1))
+    assert len(result.history.gradient_norm) == result.n_iter + 1
+    assert result.history.gradient_norm[-1] == result.certificate.gradient_norm
+    with pytest.warns(cs.ConvergenceWarning, match=f"stopped at max_iter={result.n_iter - 1} iterations"):
+        assert cs.fit(X, y, solver=solver, max_iter=result.n_iter - 1).n_iter == result.n_iter - 1
+
+
 @pytest.mark.parametrize("options", [{}, {"solver": "L-BFGS-B"}, {"l1": 0.5}, {"bias_reduction": "firth"}])
 def test_an_interrupt_carries_the_parameters_reached_from_where_a_fit_goes_on(options):
     X, y = random_problem(seed=3)
