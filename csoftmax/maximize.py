@@ -140,7 +140,7 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
         The norm of the mean loss's gradient, in the metric, at which the method stops.
     max_iter : int
     init : ndarray of shape (n_classes, p), optional
-        The start; zero by default.
+        The start; zero by default, and where the loss is less there.
     exists : bool
         The maximum is known to exist: Newton steps are taken for longer.
     stop_where_separated : bool
@@ -170,6 +170,11 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
 def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int, exists: bool) -> Maximum:
     coordinates, tol = loss.coordinates, stopper.tol
     newton: NewtonSteps | None = None
+    if u.any():
+        # from far off, where probabilities are 0 or 1 to rounding, methods may find no way back
+        at_zero = loss.loss(np.zeros_like(u))
+        if not loss.loss(u) <= at_zero:
+            u = np.zeros_like(u)
     if length(loss.gradient(u)) <= tol * 1e-4:
         answer = OptimizeResult(x=u, fun=loss.loss(u), success=True, status=0, nit=0,
                                 message="the start is the maximum")
