@@ -3,6 +3,7 @@
 It stands on csoftmax.fit and on the reference results.
 """
 
+import functools
 import warnings
 
 import numpy as np
@@ -287,6 +288,40 @@ def test_a_nested_result_gives_the_statistic_of_its_constraints():
     through_0 = cs.fit(X, y, fit_intercept=False)
     np.testing.assert_allclose(result.lr_test(through_0).statistic, result.lr_test("Intercept = 0").statistic,
                                **LR_TOLERANCE)
+
+
+def test_a_column_that_differs_on_few_of_many_rows_is_not_nested():
+    rng = np.random.default_rng(0)
+    n = 20_000
+    X, y = rng.standard_normal((n, 2)), rng.integers(0, 3, n)
+    rare = np.zeros(n)
+    rare[7::1999] = 1.0
+    for other in (rare, X[:, 0] + 1e-4 * rare):
+        with pytest.raises(ValueError, match="no combinations"):
+            cs.fit(X, y).lr_test(cs.fit(other[:, np.newaxis], y))
+
+
+def test_a_nested_model_may_be_written_in_other_columns():
+    rng = np.random.default_rng(1)
+    n = 600
+    X, y = rng.standard_normal((n, 2)), rng.integers(0, 3, n)
+    X[1] = 1e200  # of weight 0
+    weights = np.ones(n)
+    weights[1] = 0.0
+    groups = np.eye(3)[rng.integers(0, 3, n)]
+    powers = np.vander(np.linspace(0.0, 1.0, n), 9)[:, :-1]  # nearly collinear
+    fit = functools.partial(cs.fit, y=y, sample_weight=weights)
+    for full, nested in [
+        (fit(X), fit(3.0 * X[:, :1] + 7.0 * X[:, 1:] + 1e6)),
+        (fit(X), fit(X[:, :1], fit_intercept=False)),
+        (fit(X), fit(X[:, :1].astype(np.longdouble))),
+        (fit(groups, fit_intercept=False), fit(X[:, :0])),
+        (fit(groups[:, :2]), fit(groups[:, 2:].astype(np.uint8))),
+        (fit(powers), fit(powers[:, 3:])),
+    ]:
+        assert 0.0 < full.lr_test(nested).pvalue < 1.0
+    with pytest.raises(ValueError, match="no combinations"):
+        fit(X, fit_intercept=False).lr_test(fit(X[:, :0]))
 
 
 def test_a_result_that_is_not_nested_says_what_does_not_fit():
