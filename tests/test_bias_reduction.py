@@ -400,7 +400,7 @@ def test_any_start_reaches_the_same_maximum(init):
 
 
 def two_hills():
-    """A far row, across the others: the penalised likelihood has a maximum where it counts and one where it does not."""
+    """A far row, across the others: the penalised likelihood has two maxima."""
     X = np.array([0, 1, 2, 3, 3, 4, 5, 6, 2.5, 3.5, 20])[:, np.newaxis]
     return X, np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 0, 1])
 
