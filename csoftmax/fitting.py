@@ -103,7 +103,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         seen, and end with the same certificate. With l1 > 0 "auto" or "L-BFGS-B", with bias reduction "auto" or
         "trust-exact".
     tol : float
-        The scaled gradient's norm at which the method stops.
+        The scaled gradient's norm at which the method stops, up to 1e-3.
     max_iter : int
     n_threads : int, optional
         By default CSOFTMAX_NUM_THREADS, else OMP_NUM_THREADS, else the CPUs this process may use. The result is

@@ -9,6 +9,7 @@ X or the number of samples. The methods stop by a callback when the gradient's n
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -107,9 +108,10 @@ def check_solver(solver: str) -> None:
 
 
 def check_stopping(tol: Any, max_iter: Any) -> None:
-    """Raise ValueError unless `tol` is positive and `max_iter` a whole number from 1."""
-    if not (isinstance(tol, (int, float)) and 0 < tol < 1e308):
-        raise ValueError(f"tol is {tol!r}; a positive number is wanted")
+    """Raise ValueError unless `tol` is in (0, 1e-3] and `max_iter` a whole number from 1."""
+    if isinstance(tol, bool) or not isinstance(tol, numbers.Real) or not 0 < tol <= NEAR:
+        raise ValueError(f"tol is {tol!r}; a positive number up to {NEAR:g} is wanted: from a larger gradient the "
+                         f"Newton steps at the end are not tried")
     if isinstance(max_iter, bool) or not hasattr(max_iter, "__index__") or not 1 <= int(max_iter) <= _MOST_ITERATIONS:
         raise ValueError(f"max_iter is {max_iter!r}; a whole number from 1 is wanted, up to {_MOST_ITERATIONS}")
 
@@ -457,6 +459,6 @@ def _message(certificate: Certificate, tol: float, n_iter: int, max_iter: int, i
                 f"place; {figures}")
     if certificate.gradient_norm <= tol and not np.isnan(certificate.newton_range):
         return (f"the columns of X are so ill-conditioned that double precision does not settle the logits: {figures}; "
-                f"scale or drop columns, or raise a penalty")
+                f"drop columns that are nearly collinear with others, put differences in their place, or raise a penalty")
     remedy = "another solver" if penalized else "another solver, or l2 > 0"
     return f"not converged after {n_iter} iterations: {figures}; try {remedy}"

@@ -3,6 +3,7 @@
 It stands on csoftmax.maximize, csoftmax.metric and the references in tests/data.
 """
 
+import re
 import warnings
 
 import numpy as np
@@ -283,7 +284,9 @@ def test_unknown_solvers_and_bad_settings_are_named():
     X, y = random_problem()
     for options, message in [
         ({"solver": "newton"}, r"solver is 'newton'; one of 'auto', 'hybr', 'trust-exact'"),
-        ({"tol": 0}, r"tol is 0; a positive number is wanted"),
+        ({"tol": 0}, r"tol is 0; a positive number up to 0\.001 is wanted"),
+        ({"tol": 1e300}, r"tol is 1e\+300; a positive number up to 0\.001 is wanted"),
+        ({"tol": True}, r"tol is True; a positive number"),
         ({"max_iter": 0}, r"max_iter is 0; a whole number from 1 is wanted"),
         ({"l2": -1}, r"l2 is -1\.0; a finite number of 0 or more is wanted"),
         ({"l1": -1}, r"l1 is -1\.0; a finite number of 0 or more is wanted"),
@@ -303,8 +306,22 @@ def test_unknown_solvers_and_bad_settings_are_named():
         cs.fit(X, y, callback=3)
     with pytest.raises(TypeError, match="unexpected keyword argument 'C'"):
         cs.fit(X, y, C=1.0)
-    with pytest.raises(TypeError, match="l2 is 'a'; a number is wanted"):
-        cs.fit(X, y, l2="a")
+    for l2 in ("a", "1", ["1", "2", "3", "4"], 1j, None, [1, [2]]):
+        with pytest.raises(TypeError, match=re.escape(f"l2 is {l2!r}; a number is wanted")):
+            cs.fit(X, y, l2=l2)
+
+
+def test_numpys_numbers_are_numbers():
+    X, y = random_problem()
+    expected = cs.fit(X, y, tol=1e-8)
+    result = cs.fit(X, y, tol=np.float32(1e-8), max_iter=np.int32(500), l2=np.float32(0.0))
+    assert result.success
+    np.testing.assert_allclose(result.params, expected.params, rtol=1e-12)
+    assert cs.check_separation(X, y, time_limit=np.int64(3)).kind == "none"
+    with pytest.raises(ValueError, match="time_limit is True; a positive number of seconds"):
+        cs.check_separation(X, y, time_limit=True)
+    path = cs.regularization_path(X, y, n_penalties=2, l1_ratio=np.float32(0.5), min_ratio=np.float32(0.1))
+    assert path.success.all() and path.l1_ratio == 0.5
 
 
 def test_a_flat_direction_is_not_certified_without_a_formed_hessian_either():
