@@ -458,7 +458,8 @@ def _message(certificate: Certificate, tol: float, n_iter: int, max_iter: int, i
                 f"data do (gradient {hidden:.2g} along what was left out): put differences of such columns in their "
                 f"place; {figures}")
     if certificate.gradient_norm <= tol and not np.isnan(certificate.newton_range):
-        return (f"the columns of X are so ill-conditioned that double precision does not settle the logits: {figures}; "
-                f"drop columns that are nearly collinear with others, put differences in their place, or raise a penalty")
+        return (f"columns of X are so ill-conditioned that double precision does not settle the logits: {figures}; "
+                f"drop columns that are nearly collinear with others, put differences in their place, or raise a "
+                f"penalty")
     remedy = "another solver" if penalized else "another solver, or l2 > 0"
     return f"not converged after {n_iter} iterations: {figures}; try {remedy}"

@@ -24,8 +24,8 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from numbers import Real
 from math import lcm
+from numbers import Real
 from typing import Any
 
 import numpy as np
