@@ -287,6 +287,8 @@ def _maximize(points: _Points, u: Array, tol: float, max_iter: int, iterations: 
                               hess=lambda u: points.at(u).scoring_matrix, method="trust-exact", callback=reached,
                               options={"maxiter": max_iter - iterations.n_iter, "gtol": 0.1 * tol,
                                        "initial_trust_radius": 10.0, "max_trust_radius": 1e10})
+        if not iterations.stopped_by_callback and _is_near(points.at(np.asarray(answer.x)), tol):
+            answer.success, answer.message = True, "the gradient is small enough"
     n_iter = iterations.n_iter
     may_step = not iterations.stopped_by_callback and n_iter < max_iter
     point, certificate = _score(points.at(np.asarray(answer.x)), tol, may_step)

@@ -304,7 +304,7 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
             newton = None
     certificate = unknown
     stalled, smallest_range = 0, np.inf
-    for _ in range(_MAX_POLISH):
+    for taken in range(_MAX_POLISH + 1):
         if newton is None:
             newton = NewtonSteps(coordinates, u, form, near)
         certificate, step = _certificate(newton, gradient, tol)
@@ -319,7 +319,8 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
             stalled = 0
             patience = min(patience, 3)
         stalled += not newton_range <= 0.5 * smallest_range
-        if not may_step or stalled >= patience or (certificate.holds and (stalled or newton_range <= 1e-10)):
+        if not may_step or taken == _MAX_POLISH or stalled >= patience or (
+                certificate.holds and (stalled or newton_range <= 1e-10)):
             break  # steps that do not shrink: rounding error is reached, or there is no maximum
         smallest_range = min(smallest_range, newton_range)
         # With a penalty the whole step where the loss falls as it should: it does where the logits move by less than 1.

@@ -280,7 +280,8 @@ def score_of_columns(coordinates: MetricCoordinates, params: Array, extra: NDArr
 
 def _uncertified(maximum: Maximum) -> str:
     return (f"the maximum under the hypothesis is not certified (scaled gradient "
-            f"{maximum.certificate.gradient_norm:.2g}); separated samples have none")
+            f"{maximum.certificate.gradient_norm:.2g}): separated samples have none, and a value that no data could "
+            f"give puts it out of reach")
 
 
 def check_nested(full: SoftmaxResult, nested: SoftmaxResult) -> None:

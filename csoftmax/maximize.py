@@ -188,6 +188,8 @@ def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter
         answer, newton = _lbfgs(loss, u, stopper, max_iter)
     else:
         answer = _minimize(method, loss, u, stopper, max_iter)
+    if stopper.finished:  # by an exception, which scipy's methods tell of in several ways or take for a failure
+        answer.success, answer.message = stopper.outcome
     n_iter = stopper.n_iter
     may_step = not stopper.iterations.stopped_by_callback and n_iter < max_iter
     form = newton is not None or method in ("hybr", "trust-exact")
@@ -313,6 +315,7 @@ class _Stopper:
                  separated_loss: float) -> None:
         self.tol, self.iterations, self._separated_loss = tol, iterations, separated_loss
         self.finished = False  # a method has nothing more to do
+        self.outcome: tuple[bool, str] = (False, "")
         self._coordinates = coordinates
         self._least = np.inf
         self._idle = 0
@@ -329,14 +332,17 @@ class _Stopper:
             self.iterations.note(penalized, norm, lambda: penalized + coordinates.penalty(u),
                                  lambda: coordinates.params(u))
         except StopIteration:
-            self.finished = True
+            self.finished, self.outcome = True, (False, "stopped by the callback")
             raise
         # Methods that compare function values cannot go on where those differ by rounding only (a gradient of about
         # 1e-8); Newton steps, which look at the gradient, can.
         self._idle = 0 if value < self._least - 1e-15 * abs(value) else self._idle + 1
         self._least = min(self._least, value)
-        if norm <= self.tol or (self._idle >= _MAX_IDLE and norm <= NEAR) or value < self._separated_loss:
-            self.finished = True
+        if norm <= self.tol or (self._idle >= _MAX_IDLE and norm <= NEAR):
+            self.finished, self.outcome = True, (True, "the gradient is small enough")
+        elif value < self._separated_loss:
+            self.finished, self.outcome = True, (False, "each row is in its class: the samples are separated")
+        if self.finished:
             raise StopIteration
 
 
@@ -363,7 +369,7 @@ def _hybr(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> Optimiz
         answer = root(gradient, u, jac=loss.coordinates.hessian, method="hybr",
                       options={"xtol": 1e-12, "maxfev": 10 * max_iter, "factor": 10.0, "diag": np.ones(len(u))})
     except StopIteration:
-        answer = OptimizeResult(success=True, status=99, message="stopped by the callback")
+        answer = OptimizeResult(success=False, status=99, message="max_iter was reached")
     answer.x = best
     return answer
 

@@ -575,11 +575,29 @@ def test_models_without_intercept_or_of_one_column_are_tested(C):
     ({"X_extra": np.ones((299, 1))}, "X_extra has 299 rows; 300 are wanted"),
     ({"X_extra": np.ones((300, 0))}, "X_extra has no column"),
     ({"X_extra": np.full((300, 1), np.nan)}, "X_extra.*row 0"),
+    ({"X_extra": np.ones(300)}, r"X_extra has shape \(300,\); .* a single feature is X_extra.reshape"),
 ])
 def test_a_score_test_says_what_it_wants(options, says):
     X, y = simulated(seed=24)
     with pytest.raises(ValueError, match=says):
         cs.fit(X, y).score_test(**options)
+
+
+def test_a_score_test_of_text_names_it_and_of_one_column_says_one():
+    X, y = simulated(seed=24)
+    result = cs.fit(X, y)
+    with pytest.raises(TypeError, match="X_extra has dtype <U1; real numbers are wanted"):
+        result.score_test(X_extra=np.full((300, 1), "a"))
+    with pytest.raises(TypeError, match="X_extra's column 'x1' is not numeric"):
+        result.score_test(X_extra=np.full((300, 1), "a", dtype=object))
+    assert result.score_test(X_extra=X[:, :1] ** 2).hypothesis == "1 more column"
+    assert result.score_test(X_extra=X[:, :2] ** 2).hypothesis == "2 more columns"
+
+
+def test_a_hypothesis_out_of_reach_says_so():
+    X, y = simulated(seed=24)
+    test = cs.fit(X, y).lr_test("0: x1 = 1e12")
+    assert np.isnan(test.statistic) and "out of reach" in test.note
 
 
 def test_a_constraint_in_words_takes_no_values_beside_it():

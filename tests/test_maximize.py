@@ -13,6 +13,7 @@ import references_io
 from scipy import optimize
 
 import csoftmax as cs
+from csoftmax import certificate as certificate_module
 from csoftmax import maximize as maximize_module
 from csoftmax.certificate import certify
 from csoftmax.maximize import SOLVERS, choose_solver, maximize
@@ -121,6 +122,8 @@ def test_success_means_the_certificate_holds_for_every_solver(solver):
     assert result.success
     assert result.certificate.newton_range <= 1e-6 and result.certificate.gradient_norm <= 1e-8
     assert isinstance(result.optimize_result, optimize.OptimizeResult)
+    if solver in ("hybr", "trust-exact", "L-BFGS-B"):  # the others may end in a way of scipy's, as near
+        assert result.optimize_result.success and result.optimize_result.message == "the gradient is small enough"
     # a longdouble gradient at the answer: what rounding of theta leaves, 1e-13 of sum |x|
     gradient = reference.gradient(X, y, result.params)
     assert np.abs(gradient).max() <= 1e-12 * np.abs(X).sum()
@@ -247,6 +250,7 @@ def test_the_callback_sees_every_iteration_and_can_stop():
         result = cs.fit(X, y, callback=watch)
     assert [n for n, _, _ in seen] == [1, 2]
     assert seen[1][1] > seen[0][1] and not result.success
+    assert not result.optimize_result.success and result.optimize_result.message == "stopped by the callback"
 
 
 def test_an_exception_in_the_callback_reaches_the_caller():
@@ -455,6 +459,18 @@ def test_an_interrupt_carries_the_parameters_reached_from_where_a_fit_goes_on(op
     whole, rest = cs.fit(X, y, **options), cs.fit(X, y, init=caught.value.params, **options)
     # both are certified: r <= 1e-6 moves no logit further; here the Newton steps reach rounding
     np.testing.assert_allclose(rest.params, whole.params, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_steps", [1, 2])
+def test_the_certificate_after_the_last_newton_step_is_that_of_the_point_returned(monkeypatch, n_steps):
+    monkeypatch.setattr(certificate_module, "_MAX_POLISH", n_steps)
+    X, y = random_problem(seed=3)
+    coordinates = MetricCoordinates(cs.SoftmaxObjective(X, y))
+    near = maximize(coordinates).u + 1e-4
+    loss = certificate_module.MeanLoss(coordinates)
+    u, _, certificate = certificate_module.polish(loss, near, 1e-8, may_step=True, form=True)
+    assert np.abs(u - near).max() > 1e-5
+    assert certificate.gradient_norm == np.linalg.norm(coordinates.loss_and_gradient(u)[1])
 
 
 def test_lbfgs_ends_where_no_step_helps_and_the_hessian_has_no_factor(monkeypatch):
