@@ -384,3 +384,12 @@ def test_a_row_of_weight_zero_is_absent_however_far_it_lies(options):
                     sample_weight=np.append(np.ones(200), 0.0), **options)
     assert result.success
     np.testing.assert_array_equal(result.params, cs.fit(X, y, **options).params)
+
+
+def test_a_coefficient_leaves_zero_as_soon_as_its_slope_exceeds_l1():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((150, 3))
+    y = X @ [1, 0.5, 0] + rng.logistic(size=150) > 0
+    largest = cs.regularization_path(X, y, n_penalties=1).penalties[0]
+    assert not cs.fit(X, y, l1=largest * (1 + 1e-10)).coef.any()
+    assert np.count_nonzero(cs.fit(X, y, l1=largest * (1 - 1e-10)).coef) == 2

@@ -15,7 +15,7 @@ from scipy import optimize
 import csoftmax as cs
 from csoftmax import certificate as certificate_module
 from csoftmax import maximize as maximize_module
-from csoftmax.certificate import certify
+from csoftmax.certificate import NewtonSteps, certify
 from csoftmax.maximize import SOLVERS, choose_solver, maximize
 from csoftmax.metric import MetricCoordinates
 
@@ -96,6 +96,43 @@ def test_the_bound_on_the_gap_covers_the_gap_and_is_not_idle(name):
             # 0.68 lambda^2 against a gap of about lambda^2 / 2
             assert certificate.gap_bound <= 1.6 * gap + 2 * rounding
     assert proved >= 2, "the bound was proved at the nearest points"
+
+
+@pytest.mark.parametrize(("shares", "outward"), [([60.0, 30.0, 10.0], [0.6, 0.8]), ([98.0, 2.0], [1.0])])
+def test_a_bound_by_the_hessian_of_a_point_nearby_is_no_smaller_than_by_its_own(shares, outward):
+    # from u0 to u the Hessian shrinks by up to exp of the logits' move, and with it what it says of step and gap
+    C = len(shares)
+    coordinates = MetricCoordinates(cs.SoftmaxObjective(np.empty((C, 0)), np.arange(C), sample_weight=shares))
+    best, outward = maximize(coordinates).u, np.array(outward)
+    n_proved = n_refused = 0
+    for far in np.geomspace(1e-3, 1.5, 60):
+        u = best + far * outward
+        gradient = coordinates.loss_and_gradient(u)[1]
+        own, nearby = (NewtonSteps(coordinates, u - back * outward, form=True) for back in (0.0, 0.3))
+        nearby.moved = coordinates.logit_range(u - nearby.u)
+        by_own, by_nearby = (certificate_module._bounded(certificate_module._certificate(newton, gradient, 1e-8)[0],
+                                                         newton, u) for newton in (own, nearby))
+        assert by_nearby.newton_decrement >= by_own.newton_decrement
+        assert np.isnan(by_nearby.gap_bound) or by_nearby.gap_bound >= by_own.gap_bound  # which is proved, too
+        n_proved += not np.isnan(by_nearby.gap_bound)
+        n_refused += bool(np.isnan(by_own.gap_bound))
+    assert n_proved > 2 and n_refused > 2
+
+
+def test_trust_exact_is_given_no_singular_hessian(monkeypatch):
+    # separated samples: on eigenvalues of 0 up to rounding, of either sign, scipy's subproblem took minutes
+    given = []
+
+    def looked_at(*arguments, hess, **options):
+        return optimize.minimize(*arguments, hess=lambda u: given.append(hess(u)) or given[-1], **options)
+
+    monkeypatch.setattr(maximize_module, "minimize", looked_at)
+    x = np.arange(8.0)[:, np.newaxis]
+    with pytest.warns(cs.SeparationWarning):
+        cs.fit(np.hstack([x, x ** 2]), [0, 0, 0, 1, 1, 2, 2, 2], solver="trust-exact", offset=np.zeros((8, 3)),
+               tol=1e-14)
+    smallest = [np.linalg.eigvalsh(hessian)[0] for hessian in given]
+    assert 0.9e-12 < min(smallest) < 1e-11  # what was added, but for rounding of 1e-16
 
 
 def test_a_small_gradient_alone_does_not_certify():
