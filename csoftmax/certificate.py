@@ -1,6 +1,6 @@
 """The certificate: what proves that a maximum was reached, and the Newton steps that lead there.
 
-`maximize` stands on it. It stands on `metric`.
+`maximize`, and what finds a maximum of another kind, stand on it. It stands on `metric`.
 """
 
 from __future__ import annotations
@@ -257,13 +257,6 @@ class NewtonSteps:
         step, failed = cg(self._operator, -gradient, rtol=0.0, atol=self.residual, M=self._preconditioner,
                           maxiter=_MAX_PRODUCTS if self._preconditioner is None else _MAX_NEAR_PRODUCTS)
         return np.full_like(step, np.nan) if failed else step
-
-
-def certify(coordinates: MetricCoordinates, params: Array, tol: float) -> Certificate:
-    """Return the certificate of any parameters of shape (n_classes, p), in the units of X."""
-    u = coordinates.coordinates(params)
-    newton = NewtonSteps(coordinates, u, form=True)
-    return _bounded(_certificate(newton, coordinates.loss_and_gradient(u)[1], tol)[0], newton, u)
 
 
 def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, newton: NewtonSteps | None = None,

@@ -1,6 +1,6 @@
 """Linear hypotheses about the coefficients: read from text or a matrix, and reduced to independent ones.
 
-`hypotheses` and `profile` stand on it. It stands on nothing: it is given names and numbers.
+`restricted`, `hypotheses` and `profile` stand on it. It stands on nothing: it is given names and numbers.
 
 A hypothesis is sum_ki m[r, k, i] w_ki = value[r] for each of its constraints r, of the symmetric rows w: those that sum
 to 0 over classes, whatever reference the result shows. One about coefficients shown against class b, w_k - w_b, has

@@ -1,7 +1,7 @@
 """fit(): samples, objective and maximiser make a result.
 
-`formula` and the command line stand on it. It stands on `maximize`, `bias_reduction`, `separation`, `inference`
-and `result`.
+`formula` and the command line stand on it. It stands on `maximize`, `lasso`, `bias_reduction`, `separation`,
+`inference` and `result`.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         The scaled gradient's norm at which the method stops, up to 1e-3.
     max_iter : int
     n_threads : int, optional
-        By default CSOFTMAX_NUM_THREADS, else OMP_NUM_THREADS, else the CPUs this process may use. The result is
-        bit-identical for every value.
+        By default CSOFTMAX_NUM_THREADS, else OMP_NUM_THREADS, else 1 in a process of a pool, else the CPUs this process
+        may use. The result is bit-identical for every value.
     callback : callable, optional
         Called after each iteration with an object that has `n_iter`, `log_likelihood`, `penalized_log_likelihood`,
         `gradient_norm` and `params`; raising StopIteration ends the fit.

@@ -1,6 +1,7 @@
 """The maximisation: scipy.optimize's methods in the metric's coordinates, and when they stop.
 
-`fitting` and `inference` stand on it. It stands on `certificate` and `metric`.
+`fitting` and all that maximises under constraints or for a comparison stand on it. It stands on `certificate`,
+`refined` and `metric`.
 
 Everything is measured in the coordinates of `MetricCoordinates`, on the mean loss, so nothing depends on the units of
 X or the number of samples. The methods stop by a callback when the gradient's norm is at most `tol`; then
@@ -119,10 +120,8 @@ def check_stopping(tol: Any, max_iter: Any) -> None:
 def choose_solver(coordinates: MetricCoordinates) -> str:
     """Return the method for `solver="auto"`.
 
-    "hybr" for small problems, where what scipy.optimize does around a gradient takes longer than the gradient: in 20 to
-    40 gradients and 3 to 5 Hessians it was 1.2 to 2 times as fast as L-BFGS-B on six tables of 150 to 1500 rows.
-    "L-BFGS-B" for the others, in the metric and then in the Hessian's: 1.5 to 7 times as fast as exact Newton
-    (trust-exact) on eight tables of 990 to 58 000 rows (`python bench/run.py --only solvers`).
+    "hybr" for small problems, where what scipy.optimize does around a gradient takes longer than the gradient: it
+    does least. "L-BFGS-B" for the others, in the metric and then in the Hessian's: a Hessian costs many gradients.
     """
     work = float(coordinates.objective.samples.n_samples) * float(np.prod(coordinates.objective.samples.params_shape))
     return "hybr" if coordinates.n_coordinates <= _HYBR_COORDINATES and work <= _HYBR_WORK else "L-BFGS-B"
@@ -398,8 +397,7 @@ class _OwnMetric:
 def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[OptimizeResult, NewtonSteps | None]:
     """Minimise by L-BFGS-B, in the metric and then, while that is slow, in that of the Hessian where it has got to.
 
-    A metric is left after a third of the gradients that the next one costs (a half to the whole was 1.0 to 1.3 times as
-    slow on eight tables). Also returns the last Hessian.
+    A metric is left after a third of the gradients that the next one costs. Also returns the last Hessian.
     """
     coordinates = loss.coordinates
     forever = 10 * max_iter

@@ -1,6 +1,6 @@
 """What is maximised: the log-likelihood of samples, less a penalty; as a loss, for any optimiser or sampler.
 
-`metric`, `maximize`, `inference` and users' own optimisers stand on it. It stands on `samples` and `encoding`.
+`metric`, `lasso` and users' own optimisers stand on it. It stands on `samples` and `encoding`.
 
     loss(theta) = -L(theta) + 1/2 sum_k sum_i l2_ki w_ki^2       (a sum over samples; intercepts are not penalised)
 """
