@@ -326,8 +326,7 @@ def _check_nested_columns(full: DenseSamples, nested: DenseSamples) -> None:
     """
     joined = JoinedSamples(full, nested.X)
     with_intercept = full.fit_intercept or nested.fit_intercept
-    joined = joined.standardized(joined.column_totals()).replace(fit_intercept=with_intercept)
-    gram = joined.gram()
+    gram = joined.standardized(joined.column_totals()).replace(fit_intercept=with_intercept).gram()
     ours = np.arange(len(gram)) < full.n_features
     if full.fit_intercept:  # what is left beside it: of a column nearly constant, too
         gram = gram[:-1, :-1] - np.outer(gram[:-1, -1], gram[-1, :-1]) / gram[-1, -1]

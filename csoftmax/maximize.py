@@ -110,7 +110,8 @@ def check_solver(solver: str) -> None:
 
 def check_stopping(tol: Any, max_iter: Any) -> None:
     """Raise ValueError unless `tol` is in (0, 1e-3] and `max_iter` a whole number from 1."""
-    if isinstance(tol, bool) or not isinstance(tol, numbers.Real) or not 0 < tol <= NEAR:
+    is_number = isinstance(tol, numbers.Real) and not isinstance(tol, bool)
+    if not (is_number and 0 < tol <= NEAR):
         raise ValueError(f"tol is {tol!r}; a positive number up to {NEAR:g} is wanted: from a larger gradient the "
                          f"Newton steps at the end are not tried")
     if isinstance(max_iter, bool) or not hasattr(max_iter, "__index__") or not 1 <= int(max_iter) <= _MOST_ITERATIONS:
