@@ -1,11 +1,12 @@
 """The pictures, one function a case: csoftmax's peers by their ratios, its kernels under the machine's roofline.
 run.py stands on it.
-It stands on Matplotlib and timing.Row."""
+It stands on Matplotlib, timing.Row and the numbers of cases.solvers."""
 
 import math
 import statistics
 
 import matplotlib
+from cases.solvers import DEFAULT, GAPS, UNITS
 from matplotlib import patheffects, pyplot
 from timing import OURS, shape_of
 
@@ -152,14 +153,12 @@ def solvers(rows, about, path):
     rises to the right of 1 where csoftmax is faster, and ends below 1 where the gap was never reached.
     """
     rows = [row for row in rows if row.runs]
-    gaps, units = (1e-6, 1e-10), ("raw", "standardised")
-    default = 1e-8  # csoftmax's tol
     figure, panels = pyplot.subplots(2, 2, figsize=(11, 7.6), layout="constrained", sharex=True, sharey=True)
     names = [name for name in SOLVERS if any(name in row.runs for row in rows)]
     slowest, fastest = 10.0, 0.5
     for across, down in ((i, k) for i in range(2) for k in range(2)):
-        axes, gap = panels[down, across], gaps[down]
-        chosen = [row for row in rows if f"; {units[across]}," in row.label]
+        axes, gap = panels[down, across], GAPS[down]
+        chosen = [row for row in rows if f"; {UNITS[across]}," in row.label]
         if not chosen:
             continue
         ends = []
@@ -167,7 +166,7 @@ def solvers(rows, about, path):
             among = [row for row in chosen if name in row.runs]
             ratios = []
             for row in among:
-                base = next(seconds for tol, seconds, _ in row.runs[OURS] if tol == default)
+                base = next(seconds for tol, seconds, _ in row.runs[OURS] if tol == DEFAULT)
                 reached = [seconds for _, seconds, short in row.runs[name] if short <= gap]
                 ratios += [min(reached) / base] if reached else []
             ratios.sort()
@@ -181,7 +180,7 @@ def solvers(rows, about, path):
             ends.append((shares[-1] if shares else 0, name))
         axes.axvline(1, color=INK, linewidth=1.4, zorder=2)
         axes.set_title(("" if down else " \n \n \n")  # room for the subtitle
-                       + f"to a relative gap of {gap:g}, X in {units[across]} units ({len(chosen)} problems)",
+                       + f"to a relative gap of {gap:g}, X in {UNITS[across]} units ({len(chosen)} problems)",
                        fontsize=9.5, loc="left", color=INK)  # fmt: skip
         # the names at the lines' ends, pushed apart
         height = 1.03

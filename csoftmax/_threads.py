@@ -1,6 +1,7 @@
 """Fixed blocks of rows, worked on by a pool of threads, results taken in the order of the blocks.
 
-`samples` and `special` stand on it. It stands on threading, multiprocessing and `_handoff`.
+`samples`, `special` and whatever works on blocks of rows stand on it. It stands on threading, multiprocessing and
+`_handoff`.
 The blocks depend on the shapes alone, never on the number of threads, and results are handed back in block order:
 so every sum is bit-identical for every `n_threads`. Kernels hold no GIL and no BLAS runs inside.
 """

@@ -1,6 +1,6 @@
 """The certificate: what proves that a maximum was reached, and the Newton steps that lead there.
 
-`maximize` stands on it. It stands on `metric`.
+`maximize`, and what finds a maximum of another kind, stand on it. It stands on `metric`.
 """
 
 from __future__ import annotations
@@ -259,13 +259,6 @@ class NewtonSteps:
         return np.full_like(step, np.nan) if failed else step
 
 
-def certify(coordinates: MetricCoordinates, params: Array, tol: float) -> Certificate:
-    """Return the certificate of any parameters of shape (n_classes, p), in the units of X."""
-    u = coordinates.coordinates(params)
-    newton = NewtonSteps(coordinates, u, form=True)
-    return _bounded(_certificate(newton, coordinates.loss_and_gradient(u)[1], tol)[0], newton, u)
-
-
 def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, newton: NewtonSteps | None = None,
            patience: int = 3) -> tuple[Array, float, Certificate]:
     """Take Newton steps while they shrink; return the best point, the mean loss and the certificate there.
@@ -304,7 +297,7 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
             newton = None
     certificate = unknown
     stalled, smallest_range = 0, np.inf
-    for _ in range(_MAX_POLISH):
+    for taken in range(_MAX_POLISH + 1):
         if newton is None:
             newton = NewtonSteps(coordinates, u, form, near)
         certificate, step = _certificate(newton, gradient, tol)
@@ -319,7 +312,8 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
             stalled = 0
             patience = min(patience, 3)
         stalled += not newton_range <= 0.5 * smallest_range
-        if not may_step or stalled >= patience or (certificate.holds and (stalled or newton_range <= 1e-10)):
+        if not may_step or taken == _MAX_POLISH or stalled >= patience or (
+                certificate.holds and (stalled or newton_range <= 1e-10)):
             break  # steps that do not shrink: rounding error is reached, or there is no maximum
         smallest_range = min(smallest_range, newton_range)
         # With a penalty the whole step where the loss falls as it should: it does where the logits move by less than 1.

@@ -533,7 +533,7 @@ def _show_versions(args: argparse.Namespace) -> int:
 
     print(f"csoftmax      {_version()}")
     print(f"python        {platform.python_version()} ({platform.python_implementation()})")
-    optional = ["pandas", "formulaic", "pyarrow", "rich", "scikit-learn", "dask", "matplotlib"]
+    optional = ["pandas", "formulaic", "pyarrow", "rich", "scikit-learn", "matplotlib"]
     for distribution in ["numpy", "scipy", *optional]:
         print(f"{distribution:13} {_version_of(distribution)}")
     print(f"platform      {platform.platform()}")

@@ -1,6 +1,6 @@
 """Linear hypotheses about the coefficients: read from text or a matrix, and reduced to independent ones.
 
-`hypotheses` and `profile` stand on it. It stands on nothing: it is given names and numbers.
+`restricted`, `hypotheses` and `profile` stand on it. It stands on nothing: it is given names and numbers.
 
 A hypothesis is sum_ki m[r, k, i] w_ki = value[r] for each of its constraints r, of the symmetric rows w: those that sum
 to 0 over classes, whatever reference the result shows. One about coefficients shown against class b, w_k - w_b, has
@@ -34,6 +34,8 @@ Array = NDArray[np.float64]
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?(?![\w.])")
 _OTHER = re.compile(r"[^\s+\-*/=,:()`]+|.", re.DOTALL)
 _MARKS = "+-*/=,:()"
+# Parentheses within each other: each takes three calls, of the thousand that Python allows.
+_MAX_DEPTH = 100
 # What is left of a constraint of length 1, those before it projected out, where it depends on them.
 _DEPENDENT = 1e-10
 
@@ -139,14 +141,14 @@ def from_matrix(R: ArrayLike, q: ArrayLike | None, names: Names) -> Constraints:
     ValueError, TypeError
         If a shape does not fit, an entry is not finite, or a row constrains nothing.
     """
-    matrix = np.atleast_2d(np.asarray(R, dtype=np.float64))
+    matrix = np.atleast_2d(_numbers("the constraint's matrix", R))
     shown, p = names.shown(), len(names.features)
     if matrix.ndim != 2 or matrix.shape[1] != len(shown) * p or not len(matrix):
         without = "" if names.reference is None else f", without the reference {names.classes[names.reference]!r}"
         raise ValueError(f"the constraint's matrix has shape {matrix.shape}; (n_constraints, {len(shown) * p}) is "
                          f"wanted: a column for each of the {p} coefficients of {len(shown)} classes{without}, as in "
                          f"cov_params()")
-    values = np.zeros(len(matrix)) if q is None else np.atleast_1d(np.asarray(q, dtype=np.float64))
+    values = np.zeros(len(matrix)) if q is None else np.atleast_1d(_numbers("q", q))
     if values.shape != (len(matrix),):
         raise ValueError(f"q has shape {values.shape}; ({len(matrix)},) is wanted, a value for each constraint")
     for name, array in (("the constraint's matrix", matrix), ("q", values)):
@@ -160,6 +162,17 @@ def from_matrix(R: ArrayLike, q: ArrayLike | None, names: Names) -> Constraints:
         raise ValueError(f"row {int(np.argmax(empty))} of the constraint's matrix constrains nothing (a sum over all "
                          f"classes is 0 by convention)")
     return Constraints(symmetric, values, f"{len(matrix)} constraint{'s' * (len(matrix) > 1)} by a matrix")
+
+
+def _numbers(name: str, values: ArrayLike) -> Array:
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind in "fiubO":
+            return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} is no array of numbers ({error}); real numbers, rows of one length, are "
+                          f"wanted") from None
+    raise TypeError(f"{name} has dtype {array.dtype}; real numbers are wanted")
 
 
 def coefficients(wanted: str | Sequence[str], names: Names) -> NDArray[np.bool_]:
@@ -251,7 +264,7 @@ class _Reader:
         self._text, self._names = text, names
         self._known = sorted({*names.features, *names.classes} - {""}, key=len, reverse=True)
         self._tokens = self._split()
-        self._at = 0
+        self._at = self._depth = 0
 
     def _fail(self, what: str) -> ValueError:
         return ValueError(f"the constraint {self._text!r} cannot be read: {what}")
@@ -384,12 +397,20 @@ class _Reader:
         return product
 
     def _atom(self) -> _Sum:
-        if sign := self._takes("+", "-"):
-            return self._atom().times(-1.0 if sign == "-" else 1.0)
+        sign = 1.0
+        while mark := self._takes("+", "-"):
+            sign = -sign if mark == "-" else sign
+        return self._unsigned().times(sign)
+
+    def _unsigned(self) -> _Sum:
         if self._takes("("):
+            self._depth += 1
+            if self._depth > _MAX_DEPTH:
+                raise self._fail(f"more than {_MAX_DEPTH} parentheses are within each other")
             inner = self._side()
             if not self._takes(")"):
                 raise self._fail("a parenthesis is not closed")
+            self._depth -= 1
             return inner
         token = self._next()
         if token.kind == "number":

@@ -100,29 +100,30 @@ def _keep_classes(samples: DenseSamples, classes: NDArray[Any],
 
 # --------------------------------------------------------------------------------------------------------------- X
 
-def as_matrix(X: Any) -> tuple[NDArray[Any], list[str]]:
+def as_matrix(X: Any, argument: str = "X") -> tuple[NDArray[Any], list[str]]:
     """Return X as a two-dimensional real array, not copied where it is one, and its column names."""
     if hasattr(X, "tocsr") or hasattr(X, "todense"):
-        raise TypeError(f"X is sparse ({type(X).__name__}); a dense array is wanted: pass X.toarray()")
+        raise TypeError(f"{argument} is sparse ({type(X).__name__}); a dense array is wanted: pass "
+                        f"{argument}.toarray()")
     names = [str(name) for name in X.columns] if hasattr(X, "columns") else None
-    refuse_masked("X", X)
-    matrix = _as_array("X", X)
+    refuse_masked(argument, X)
+    matrix = _as_array(argument, X)
     if matrix.ndim != 2:
-        hint = "; a single feature is X.reshape(-1, 1)" if matrix.ndim == 1 else ""
-        raise ValueError(f"X has shape {matrix.shape}; (n_samples, n_features) is wanted{hint}")
+        hint = f"; a single feature is {argument}.reshape(-1, 1)" if matrix.ndim == 1 else ""
+        raise ValueError(f"{argument} has shape {matrix.shape}; (n_samples, n_features) is wanted{hint}")
     if names is not None and len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"X has more than one column named {twice!r}; names that differ are wanted")
+        raise ValueError(f"{argument} has more than one column named {twice!r}; names that differ are wanted")
     if names is None:
         names = [f"x{i + 1}" for i in range(matrix.shape[1])]
     if matrix.dtype.kind not in "fiub":
         if matrix.dtype.kind != "O":
-            raise TypeError(f"X has dtype {matrix.dtype}; real numbers are wanted")
+            raise TypeError(f"{argument} has dtype {matrix.dtype}; real numbers are wanted")
         for i, name in enumerate(names):
             try:
                 np.asarray(matrix[:, i], dtype=np.float64)
             except (TypeError, ValueError, OverflowError) as error:
-                raise TypeError(f"X's column {name!r} is not numeric ({error}); encode it as numbers, or let "
+                raise TypeError(f"{argument}'s column {name!r} is not numeric ({error}); encode it as numbers, or let "
                                 f"csoftmax.fit_formula do so") from None
         matrix = matrix.astype(np.float64)
     return matrix, names

@@ -1,6 +1,6 @@
 """Tables of estimates with standard errors by the delta method; those of coefficients, which need no data.
 
-`margins`, `probabilities` and `result` stand on it. It stands on `inference`, `summary` and `tables`.
+`margins`, `probabilities`, `report` and `result` stand on it. It stands on `inference`, `summary` and `tables`.
 """
 
 from __future__ import annotations

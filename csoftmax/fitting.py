@@ -1,7 +1,7 @@
 """fit(): samples, objective and maximiser make a result.
 
-`formula` and the command line stand on it. It stands on `maximize`, `bias_reduction`, `separation`, `inference`
-and `result`.
+`formula` and the command line stand on it. It stands on `maximize`, `lasso`, `bias_reduction`, `separation`,
+`inference` and `result`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -93,21 +92,22 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         estimate, and `null_log_likelihood` is the intercepts' maximum of L. `penalized_log_likelihood` is
         L + 1/2 log det I, I on the coefficients of all classes but one in the units of X; with collinear columns the
         product of I's positive eigenvalues. The certificate proves a stationary point, no lower than the start: the
-        penalised log-likelihood need not be concave. Not together with l1 or l2, and with frequency weights alone: the
+        penalised log-likelihood need not be concave. Without `init` it is the higher of those reached from 0 and from
+        the likelihood's maximum. Not together with l1 or l2, and with frequency weights alone: the
         bias of estimates with other weights is another one; `solver` is "auto" or "trust-exact".
     init : array-like of shape (n_classes, n_features + 1), or SoftmaxResult, optional
-        Where to start: rows [w_k, b_k].
+        Where to start: rows [w_k, b_k]. With l1 = 0 and no bias reduction 0 takes its place where that is likelier.
     solver : {"auto", "hybr", "L-BFGS-B", "trust-exact", "Newton-CG", "trust-ncg", "trust-krylov"}
         scipy.optimize's method; "auto" takes hybr (the gradient's root) for small problems and L-BFGS-B, in the metric
         and then in the Hessian's, for others (`csoftmax.maximize.choose_solver`). All work where the units of X are not
         seen, and end with the same certificate. With l1 > 0 "auto" or "L-BFGS-B", with bias reduction "auto" or
         "trust-exact".
     tol : float
-        The scaled gradient's norm at which the method stops.
+        The scaled gradient's norm at which the method stops, up to 1e-3.
     max_iter : int
     n_threads : int, optional
-        By default CSOFTMAX_NUM_THREADS, else OMP_NUM_THREADS, else the CPUs this process may use. The result is
-        bit-identical for every value.
+        By default CSOFTMAX_NUM_THREADS, else OMP_NUM_THREADS, else 1 in a process of a pool, else the CPUs this process
+        may use. The result is bit-identical for every value.
     callback : callable, optional
         Called after each iteration with an object that has `n_iter`, `log_likelihood`, `penalized_log_likelihood`,
         `gradient_norm` and `params`; raising StopIteration ends the fit.
@@ -212,9 +212,8 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
             message = f"{message}; {separation.describe()}"
         elif not np.isnan(maximum.certificate.newton_range):
             # the maximum exists: it is worth more Newton steps
-            longer = maximize(coordinates, solver=solver, tol=tol, max_iter=int(max_iter), init=maximum.params,
-                              exists=True)
-            maximum = replace(longer, n_iter=maximum.n_iter + longer.n_iter)
+            maximum = maximize(coordinates, solver=solver, tol=tol, max_iter=int(max_iter), before=maximum,
+                               exists=True, callback=callback)
             message = maximum.message
     result = SoftmaxResult(
         params=maximum.params, fit_intercept=samples.fit_intercept, classes=data.classes,

@@ -280,7 +280,8 @@ def score_of_columns(coordinates: MetricCoordinates, params: Array, extra: NDArr
 
 def _uncertified(maximum: Maximum) -> str:
     return (f"the maximum under the hypothesis is not certified (scaled gradient "
-            f"{maximum.certificate.gradient_norm:.2g}); separated samples have none")
+            f"{maximum.certificate.gradient_norm:.2g}): separated samples have none, and a value that no data could "
+            f"give puts it out of reach")
 
 
 def check_nested(full: SoftmaxResult, nested: SoftmaxResult) -> None:
@@ -321,26 +322,23 @@ def _check_same_samples(full: DenseSamples, nested: DenseSamples) -> None:
 def _check_nested_columns(full: DenseSamples, nested: DenseSamples) -> None:
     """Raise ValueError unless the columns of `nested` are combinations of those of `full`.
 
-    Looked at on 4 rows for each column, and on 1000 at the least: more than enough to tell other columns apart.
+    What a combination leaves of a column has the squared length G_nn - G_nf G_ff^+ G_fn, G the Gram matrix of both.
     """
-    mass = full.mass()
-    rows = np.arange(full.n_samples) if mass is None else np.flatnonzero(mass)
-    wanted = max(1000, 4 * (full.n_features + nested.n_features))
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(wanted, len(rows))).astype(np.intp))]
-    ours, theirs = _columns(full, rows), _columns(nested, rows)
-    left = theirs - ours @ linalg.lstsq(ours, theirs)[0]
-    if np.any(np.linalg.norm(left, axis=0) > 1e-6 * np.linalg.norm(theirs, axis=0)):
+    joined = JoinedSamples(full, nested.X)
+    with_intercept = full.fit_intercept or nested.fit_intercept
+    gram = joined.standardized(joined.column_totals()).replace(fit_intercept=with_intercept).gram()
+    ours = np.arange(len(gram)) < full.n_features
+    if full.fit_intercept:  # what is left beside it: of a column nearly constant, too
+        gram = gram[:-1, :-1] - np.outer(gram[:-1, -1], gram[-1, :-1]) / gram[-1, -1]
+        ours = ours[:-1]
+    size = np.sqrt(np.where(gram.diagonal() > 0, gram.diagonal(), 1.0))
+    gram = gram / size / size[:, np.newaxis]
+    values, vectors = linalg.eigh(gram[np.ix_(ours, ours)])
+    seen = values > 1e-13 * values.max(initial=0.0)
+    explained = np.square(vectors[:, seen].T @ gram[np.ix_(ours, ~ours)]) / values[seen, np.newaxis]
+    left = gram.diagonal()[~ours] - explained.sum(axis=0)
+    if (left > 1e-12).any():
         raise ValueError("nested has columns that are no combinations of this result's; a nested model is wanted")
-
-
-def _columns(samples: DenseSamples, rows: NDArray[np.intp]) -> Array:
-    """Return the rows of X~, its columns centred and scaled to length 1 where they may be."""
-    columns = np.asarray(samples.X[rows], dtype=np.float64)
-    if samples.shift is not None and samples.scale is not None:
-        columns = (columns - samples.shift) * samples.scale
-    if samples.fit_intercept:
-        columns = np.column_stack([columns, np.ones(len(columns))])
-    return columns
 
 
 def _unseen_note(n_unseen: int) -> str:

@@ -1,6 +1,6 @@
 """What a maximum says of its own precision: covariance, effective degrees of freedom, the null model.
 
-`sandwich`, `fitting` and `result` stand on it. It stands on `metric` and `maximize`.
+`fitting`, `result` and all that has standard errors stand on it. It stands on `metric` and `maximize`.
 """
 
 from __future__ import annotations

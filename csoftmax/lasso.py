@@ -87,8 +87,9 @@ class LassoData:
         samples = self.samples
         mass, total = samples.mass(), np.zeros(samples.n_features)
         for start, stop in row_blocks(samples.n_samples, samples.n_features):
-            rows = (np.ascontiguousarray(samples.X[start:stop], dtype=np.float64) - self.shift) * self.scale
-            total += np.ones(len(rows)) @ (rows * rows) if mass is None else mass[start:stop] @ (rows * rows)
+            rows = samples._rows_of_mass(slice(start, stop))
+            x = samples.part(rows)._design()[:, :samples.n_features]
+            total += (np.ones(len(x)) if mass is None else mass[rows]) @ (x * x)
         return total / self.total_mass
 
     def offset_range(self) -> float:

@@ -1,6 +1,7 @@
 """How precisely the logits of each row are known: hat blocks, from contrasts of classes.
 
-`bias_reduction` stands on it. It stands on `samples`; `MetricCoordinates.contrast_factors` makes the factors.
+`bias_reduction`, `sandwich` and `probabilities` stand on it. It stands on `samples`;
+`MetricCoordinates.contrast_factors` makes the factors.
 
 The hat block of row j has the covariances of its logits: with Sigma_il the covariance of w~_i and w~_l,
 

@@ -1,6 +1,7 @@
 """The maximisation: scipy.optimize's methods in the metric's coordinates, and when they stop.
 
-`fitting` and `inference` stand on it. It stands on `certificate` and `metric`.
+`fitting` and all that maximises under constraints or for a comparison stand on it. It stands on `certificate`,
+`refined` and `metric`.
 
 Everything is measured in the coordinates of `MetricCoordinates`, on the mean loss, so nothing depends on the units of
 X or the number of samples. The methods stop by a callback when the gradient's norm is at most `tol`; then
@@ -9,6 +10,7 @@ X or the number of samples. The methods stop by a callback when the gradient's n
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -107,9 +109,11 @@ def check_solver(solver: str) -> None:
 
 
 def check_stopping(tol: Any, max_iter: Any) -> None:
-    """Raise ValueError unless `tol` is positive and `max_iter` a whole number from 1."""
-    if not (isinstance(tol, (int, float)) and 0 < tol < 1e308):
-        raise ValueError(f"tol is {tol!r}; a positive number is wanted")
+    """Raise ValueError unless `tol` is in (0, 1e-3] and `max_iter` a whole number from 1."""
+    is_number = isinstance(tol, numbers.Real) and not isinstance(tol, bool)
+    if not (is_number and 0 < tol <= NEAR):
+        raise ValueError(f"tol is {tol!r}; a positive number up to {NEAR:g} is wanted: from a larger gradient the "
+                         f"Newton steps at the end are not tried")
     if isinstance(max_iter, bool) or not hasattr(max_iter, "__index__") or not 1 <= int(max_iter) <= _MOST_ITERATIONS:
         raise ValueError(f"max_iter is {max_iter!r}; a whole number from 1 is wanted, up to {_MOST_ITERATIONS}")
 
@@ -117,10 +121,8 @@ def check_stopping(tol: Any, max_iter: Any) -> None:
 def choose_solver(coordinates: MetricCoordinates) -> str:
     """Return the method for `solver="auto"`.
 
-    "hybr" for small problems, where what scipy.optimize does around a gradient takes longer than the gradient: in 20 to
-    40 gradients and 3 to 5 Hessians it was 1.2 to 2 times as fast as L-BFGS-B on six tables of 150 to 1500 rows.
-    "L-BFGS-B" for the others, in the metric and then in the Hessian's: 1.5 to 7 times as fast as exact Newton
-    (trust-exact) on eight tables of 990 to 58 000 rows (`python bench/run.py --only solvers`).
+    "hybr" for small problems, where what scipy.optimize does around a gradient takes longer than the gradient: it
+    does least. "L-BFGS-B" for the others, in the metric and then in the Hessian's: a Hessian costs many gradients.
     """
     work = float(coordinates.objective.samples.n_samples) * float(np.prod(coordinates.objective.samples.params_shape))
     return "hybr" if coordinates.n_coordinates <= _HYBR_COORDINATES and work <= _HYBR_WORK else "L-BFGS-B"
@@ -128,8 +130,8 @@ def choose_solver(coordinates: MetricCoordinates) -> str:
 
 def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float = DEFAULT_TOL,
              max_iter: int = DEFAULT_MAX_ITER, init: Array | None = None, exists: bool = False,
-             stop_where_separated: bool = False,
-             callback: Callable[[IterationState], Any] | None = None) -> Maximum:
+             stop_where_separated: bool = False, callback: Callable[[IterationState], Any] | None = None,
+             before: Maximum | None = None) -> Maximum:
     """Maximise the penalised log-likelihood by scipy.optimize.
 
     Parameters
@@ -140,13 +142,15 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
         The norm of the mean loss's gradient, in the metric, at which the method stops.
     max_iter : int
     init : ndarray of shape (n_classes, p), optional
-        The start; zero by default.
+        The start; zero by default, and where the loss is less there.
     exists : bool
         The maximum is known to exist: Newton steps are taken for longer.
     stop_where_separated : bool
         Stop once the loss shows that every row is in its class, where there is no penalty and no offset.
     callback : callable, optional
         Called with an `IterationState` after each iteration; may raise StopIteration.
+    before : Maximum, optional
+        What to go on from, in place of `init`: its iterations count.
 
     Raises
     ------
@@ -156,8 +160,11 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
     check_solver(solver)
     method = choose_solver(coordinates) if solver == "auto" else solver
     loss = MeanLoss(coordinates)
-    u = np.zeros(coordinates.n_coordinates) if init is None else coordinates.coordinates(init)
-    with Iterations(callback, lambda: coordinates.params(u)) as iterations:
+    if before is not None:
+        u = before.u
+    else:
+        u = np.zeros(coordinates.n_coordinates) if init is None else coordinates.coordinates(init)
+    with Iterations(callback, lambda: coordinates.params(u), before) as iterations:
         separated_loss = _separated_loss(coordinates) if stop_where_separated else 0.0
         return _maximize(method, loss, u, _Stopper(coordinates, tol, iterations, separated_loss), max_iter, exists)
 
@@ -165,6 +172,11 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
 def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int, exists: bool) -> Maximum:
     coordinates, tol = loss.coordinates, stopper.tol
     newton: NewtonSteps | None = None
+    if u.any():
+        # from far off, where probabilities are 0 or 1 to rounding, methods may find no way back
+        at_zero = loss.loss(np.zeros_like(u))
+        if not loss.loss(u) <= at_zero:
+            u = np.zeros_like(u)
     if length(loss.gradient(u)) <= tol * 1e-4:
         answer = OptimizeResult(x=u, fun=loss.loss(u), success=True, status=0, nit=0,
                                 message="the start is the maximum")
@@ -176,6 +188,8 @@ def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter
         answer, newton = _lbfgs(loss, u, stopper, max_iter)
     else:
         answer = _minimize(method, loss, u, stopper, max_iter)
+    if stopper.finished:  # by an exception, which scipy's methods tell of in several ways or take for a failure
+        answer.success, answer.message = stopper.outcome
     n_iter = stopper.n_iter
     may_step = not stopper.iterations.stopped_by_callback and n_iter < max_iter
     form = newton is not None or method in ("hybr", "trust-exact")
@@ -229,12 +243,17 @@ class Iterations:
         Called with an `IterationState` after each; may raise StopIteration.
     start : callable
         Gives the parameters at the start, of shape (n_classes, p) in the units of X.
+    before : Maximum, optional
+        Whose iterations these follow.
     """
 
-    def __init__(self, callback: Callable[[IterationState], Any] | None, start: Callable[[], Array]) -> None:
+    def __init__(self, callback: Callable[[IterationState], Any] | None, start: Callable[[], Array],
+                 before: Maximum | None = None) -> None:
         self._callback = callback
         self._params = start
         self._reached: list[tuple[float, float]] = []
+        if before is not None:
+            self._reached = list(zip(*(values[:-1].tolist() for values in before.history), strict=True))
         self.stopped_by_callback = False
 
     @property
@@ -296,6 +315,7 @@ class _Stopper:
                  separated_loss: float) -> None:
         self.tol, self.iterations, self._separated_loss = tol, iterations, separated_loss
         self.finished = False  # a method has nothing more to do
+        self.outcome: tuple[bool, str] = (False, "")
         self._coordinates = coordinates
         self._least = np.inf
         self._idle = 0
@@ -312,14 +332,17 @@ class _Stopper:
             self.iterations.note(penalized, norm, lambda: penalized + coordinates.penalty(u),
                                  lambda: coordinates.params(u))
         except StopIteration:
-            self.finished = True
+            self.finished, self.outcome = True, (False, "stopped by the callback")
             raise
         # Methods that compare function values cannot go on where those differ by rounding only (a gradient of about
         # 1e-8); Newton steps, which look at the gradient, can.
         self._idle = 0 if value < self._least - 1e-15 * abs(value) else self._idle + 1
         self._least = min(self._least, value)
-        if norm <= self.tol or (self._idle >= _MAX_IDLE and norm <= NEAR) or value < self._separated_loss:
-            self.finished = True
+        if norm <= self.tol or (self._idle >= _MAX_IDLE and norm <= NEAR):
+            self.finished, self.outcome = True, (True, "the gradient is small enough")
+        elif value < self._separated_loss:
+            self.finished, self.outcome = True, (False, "each row is in its class: the samples are separated")
+        if self.finished:
             raise StopIteration
 
 
@@ -346,7 +369,7 @@ def _hybr(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> Optimiz
         answer = root(gradient, u, jac=loss.coordinates.hessian, method="hybr",
                       options={"xtol": 1e-12, "maxfev": 10 * max_iter, "factor": 10.0, "diag": np.ones(len(u))})
     except StopIteration:
-        answer = OptimizeResult(success=True, status=99, message="stopped by the callback")
+        answer = OptimizeResult(success=False, status=99, message="max_iter was reached")
     answer.x = best
     return answer
 
@@ -375,8 +398,7 @@ class _OwnMetric:
 def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[OptimizeResult, NewtonSteps | None]:
     """Minimise by L-BFGS-B, in the metric and then, while that is slow, in that of the Hessian where it has got to.
 
-    A metric is left after a third of the gradients that the next one costs (a half to the whole was 1.0 to 1.3 times as
-    slow on eight tables). Also returns the last Hessian.
+    A metric is left after a third of the gradients that the next one costs. Also returns the last Hessian.
     """
     coordinates = loss.coordinates
     forever = 10 * max_iter
@@ -408,7 +430,7 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
 def _minimize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> OptimizeResult:
     # Each method's own rule is set where it cannot fire before ours: xtol is no gradient rule, and a trust region of
     # radius 1 would take many steps to reach logits of 50.
-    options: dict[str, Any] = {"maxiter": max_iter}
+    options: dict[str, Any] = {"maxiter": max_iter - stopper.n_iter}
     derivatives: dict[str, Any] = {}
     if method == "Newton-CG":
         options.update(xtol=0.0)
@@ -441,7 +463,8 @@ def _message(certificate: Certificate, tol: float, n_iter: int, max_iter: int, i
                 f"data do (gradient {hidden:.2g} along what was left out): put differences of such columns in their "
                 f"place; {figures}")
     if certificate.gradient_norm <= tol and not np.isnan(certificate.newton_range):
-        return (f"the columns of X are so ill-conditioned that double precision does not settle the logits: {figures}; "
-                f"scale or drop columns, or raise a penalty")
+        return (f"columns of X are so ill-conditioned that double precision does not settle the logits: {figures}; "
+                f"drop columns that are nearly collinear with others, put differences in their place, or raise a "
+                f"penalty")
     remedy = "another solver" if penalized else "another solver, or l2 > 0"
     return f"not converged after {n_iter} iterations: {figures}; try {remedy}"

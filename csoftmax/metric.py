@@ -1,6 +1,6 @@
 """The metric in which the maximisation does not see the units of X, as coordinates for theta.
 
-`maximize` and `inference` stand on it. It stands on `objective`.
+`maximize` and all that speaks of a maximum stand on it. It stands on `objective`.
 
 The loss is bounded by the quadratic form of (I - 11'/C) x P, with
 
@@ -67,7 +67,7 @@ class MetricCoordinates:
     Attributes
     ----------
     objective : SoftmaxObjective
-        The same objective in standardised units of X (`DenseSamples.standardized`).
+        The log-likelihood's loss, without the penalty, in standardised units of X (`DenseSamples.standardized`).
     total_mass : float
         W, the sum of weight times count over samples.
     rank : int

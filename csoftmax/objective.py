@@ -1,6 +1,6 @@
 """What is maximised: the log-likelihood of samples, less a penalty; as a loss, for any optimiser or sampler.
 
-`metric`, `maximize`, `inference` and users' own optimisers stand on it. It stands on `samples` and `encoding`.
+`metric`, `lasso` and users' own optimisers stand on it. It stands on `samples` and `encoding`.
 
     loss(theta) = -L(theta) + 1/2 sum_k sum_i l2_ki w_ki^2       (a sum over samples; intercepts are not penalised)
 """
@@ -131,14 +131,16 @@ class SoftmaxObjective:
 def check_penalty(name: str, value: Any) -> float | Array:
     """Return a penalty as float, or as an array where it has dimensions; raises unless finite and 0 or more."""
     try:
-        penalty = np.array(value, dtype=np.float64)
+        penalty = np.array(value)
+        if value is None or penalty.dtype.kind in "USMmc":  # text of a number, too
+            raise TypeError
+        penalty = penalty.astype(np.float64)
     except (TypeError, ValueError):
         raise TypeError(f"{name} is {value!r}; a number is wanted") from None
     wrong = ~((penalty >= 0.0) & (penalty < np.inf))
     if penalty.ndim == 0:
-        if wrong or value is None:
-            raise (TypeError(f"{name} is None; a number is wanted") if value is None else
-                   ValueError(f"{name} is {float(penalty)}; a finite number of 0 or more is wanted"))
+        if wrong:
+            raise ValueError(f"{name} is {float(penalty)}; a finite number of 0 or more is wanted")
         return float(penalty)
     if wrong.any():
         place = tuple(int(i) for i in np.argwhere(wrong)[0])

@@ -5,6 +5,7 @@ Users call it. It stands on `lasso`, `objective` and `encoding`; `plotting` draw
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -180,12 +181,12 @@ def regularization_path(X: ArrayLike, y: ArrayLike, *, penalties: ArrayLike | No
     ([0, 4, 6, 6, 5], True)
     """
     check_stopping(tol, max_iter)
-    if not (isinstance(l1_ratio, (int, float)) and 0 < l1_ratio <= 1):
+    if isinstance(l1_ratio, bool) or not isinstance(l1_ratio, numbers.Real) or not 0 < l1_ratio <= 1:
         raise ValueError(f"l1_ratio is {l1_ratio!r}; a number above 0 and up to 1 is wanted (l1_ratio=0 is "
                          f"csoftmax.fit with l2)")
     if isinstance(n_penalties, bool) or not hasattr(n_penalties, "__index__") or int(n_penalties) < 1:
         raise ValueError(f"n_penalties is {n_penalties!r}; a whole number from 1 is wanted")
-    if min_ratio is not None and not 0 < min_ratio < 1:
+    if min_ratio is not None and not (isinstance(min_ratio, numbers.Real) and 0 < min_ratio < 1):
         raise ValueError(f"min_ratio is {min_ratio!r}; a number between 0 and 1 is wanted")
     given = None if penalties is None else _check_penalties(penalties)
     factor = check_penalty("penalty_factor", penalty_factor)

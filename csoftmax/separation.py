@@ -25,6 +25,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import lcm
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -180,7 +181,7 @@ def check_separation(X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | N
     >>> print(cs.check_separation(X, ["a", "b", "a", "b", "a", "a"]))
     none: the samples are not separated, so the log-likelihood has a maximum
     """
-    if isinstance(time_limit, bool) or not isinstance(time_limit, (int, float)) or not time_limit > 0:
+    if isinstance(time_limit, bool) or not isinstance(time_limit, Real) or not time_limit > 0:
         raise ValueError(f"time_limit is {time_limit!r}; a positive number of seconds is wanted")
     data = encode(X, y, sample_weight=sample_weight, fit_intercept=bool(fit_intercept))
     # 1550 coefficients that separate completely: programs take minutes, these iterations half a second

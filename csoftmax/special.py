@@ -54,6 +54,8 @@ def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, out: NDA
 
     Notes
     -----
+    A masked array's mask is not looked at, as scipy.special's functions do not: what is behind it counts.
+
     nan gives nan in its own slice; one +inf is the limit, several +inf or all -inf give nan. Each entry is within
     4 ulp, far-off ones included, in float64 and float32 (tests/test_special_accuracy.py, C from 1 to 1000, against
     mpmath at 60 digits).
@@ -276,8 +278,11 @@ def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
         return tuple(range(ndim))
     if type(axis) is int and -ndim <= axis < ndim:
         return (axis % ndim,)
-    return np.lib.array_utils.normalize_axis_tuple(axis, ndim, argname="axis") if hasattr(np.lib, "array_utils") \
-        else np.core.numeric.normalize_axis_tuple(axis, ndim, argname="axis")  # type: ignore[attr-defined]
+    try:
+        return np.lib.array_utils.normalize_axis_tuple(axis, ndim, argname="axis") if hasattr(np.lib, "array_utils") \
+            else np.core.numeric.normalize_axis_tuple(axis, ndim, argname="axis")  # type: ignore[attr-defined]
+    except TypeError:
+        raise TypeError(f"axis is {axis!r}; an integer, a tuple of them, or None is wanted") from None
 
 
 def _check_out(out: Any, shape: tuple[int, ...], dtype: Any) -> None:

@@ -1,6 +1,6 @@
 """A fitted model as a table to read: text in the shape of statsmodels' MNLogit summary, HTML for a notebook, LaTeX.
 
-`result` stands on it. It stands on `tables`: it is given names and numbers.
+`result`, `report` and `estimates` stand on it. It stands on `tables`: it is given names and numbers.
 """
 
 from __future__ import annotations

@@ -641,7 +641,7 @@ cdef inline void rows_where_they_are(int what, const number *x, number *out, Py_
         row += 1
 
 
-# ------------------------------------------------------------------------------------------------ short rows
+# -------------------------------------------------------------------------------------- rows of 2 to 4 entries
 
 cdef inline void few_entries(int what, const number *x, number *out, Py_ssize_t C, Py_ssize_t start,
                              Py_ssize_t stop) noexcept nogil:

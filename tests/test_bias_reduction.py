@@ -399,6 +399,40 @@ def test_any_start_reaches_the_same_maximum(init):
     np.testing.assert_allclose(firth(X, y, init=init).params, firth(X, y).params, rtol=1e-9)
 
 
+def two_hills():
+    """A far row, across the others: the penalised likelihood has two maxima."""
+    X = np.array([0, 1, 2, 3, 3, 4, 5, 6, 2.5, 3.5, 20])[:, np.newaxis]
+    return X, np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 0, 1])
+
+
+def test_of_two_maxima_the_higher_is_found():
+    X, y = two_hills()
+    low, high = firth(X, y, init=np.zeros((2, 2))), firth(X, y, init=cs.fit(X, y))
+    assert high.penalized_log_likelihood > low.penalized_log_likelihood + 0.5  # -3.6 and -4.2: there are two
+    result = firth(X, y)
+    np.testing.assert_allclose(result.params, high.params, rtol=1e-9)
+    assert len(result.history.gradient_norm) == result.n_iter + 1 > high.n_iter + 1  # both starts' iterations
+    assert result.history.penalized_log_likelihood[-1] == result.penalized_log_likelihood
+
+
+def test_of_two_maxima_the_higher_is_found_where_the_likelihood_leads_to_the_lower():
+    X = np.array([36, -2.6, -1.3, 1.9, 0.1, 4, 0.4, -1.3, -0.8, -2.2])[:, np.newaxis]
+    y = [1, 0, 1, 0, 1, 1, 1, 0, 0, 0]
+    high, low = firth(X, y, init=np.zeros((2, 2))), firth(X, y, init=cs.fit(X, y))
+    assert high.penalized_log_likelihood > low.penalized_log_likelihood + 0.5
+    assert firth(X, y).penalized_log_likelihood == high.penalized_log_likelihood
+
+
+def test_both_starts_together_keep_to_max_iter_and_to_the_callback():
+    X, y = two_hills()
+    numbers = []
+    result = firth(X, y, callback=lambda state: numbers.append(state.n_iter))
+    assert numbers == list(range(1, result.n_iter + 1))
+    with pytest.warns(cs.ConvergenceWarning, match="raise max_iter"):
+        short = cs.fit(X, y, bias_reduction="firth", max_iter=result.n_iter - 1)
+    assert short.n_iter == result.n_iter - 1
+
+
 def test_a_fit_starts_from_a_result():
     X, y = make_data()
     result = firth(X, y)

@@ -151,3 +151,14 @@ def test_without_its_covariance_a_saved_model_keeps_no_directions_either(monkeyp
     np.testing.assert_array_equal(read.predict_proba(Z), result.predict_proba(Z))
     with pytest.raises(ValueError, match="standard errors need the data"):
         read.predict_proba_interval(Z)
+
+
+@pytest.mark.parametrize("kind", ["lr_test", "score_test"])
+def test_a_constraint_that_copies_of_a_column_can_meet_tests_nothing_however_nearly_they_cannot(kind):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((200, 1)), rng.integers(0, 3, 200)
+    test = getattr(cs.fit(np.hstack([x, x]), y, reference=0), kind)
+    assert test("x1 + x2 = 0").df == 2  # of the sum the data know
+    for factor in (1.001, 1.00001, 1.000001):  # x1 = -factor x2 for any sum: x2 = -1e6 times it
+        found = test(f"x1 + {factor} * x2 = 0")
+        assert found.df == 0 and "the data cannot tell" in found.note

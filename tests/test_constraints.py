@@ -105,6 +105,8 @@ def test_units_do_not_make_constraints_dependent():
     ("x / x1 = 0", "divides by what is not a number"),
     ("x / 0 = 0", "divides by what is not a number, or is 0"),
     ("(x = 0", "parenthesis is not closed"),
+    ("(" * 5000 + "x = 0", "more than 100 parentheses are within each other"),
+    ("-" * 5000 + "x = = 0", "'=' stands where a name"),
     ("`x = 0", "backtick is not closed"),
     ("b: = 0", "'=' stands where a feature of 'b' should"),
     ("1 = 1", "leaves no coefficient"),
@@ -153,6 +155,24 @@ def test_a_matrix_has_the_columns_of_cov_params():
 def test_a_matrix_that_does_not_fit_raises(R, q, says):
     with pytest.raises(ValueError, match=says):
         constraints.from_matrix(R, q, NAMES)
+
+
+@pytest.mark.parametrize(("R", "q", "error", "says"), [
+    ([[1.0], [1.0, 2.0]], None, ValueError, "the constraint's matrix is no array of numbers.*rows of one length"),
+    ([["a"] * 14], None, TypeError, "the constraint's matrix has dtype <U1; real numbers are wanted"),
+    (np.ones((1, 14)) * 1j, None, TypeError, "the constraint's matrix has dtype complex128"),
+    (np.full((1, 14), 1j, dtype=object), None, TypeError, "the constraint's matrix is no array of numbers"),
+    (np.ones((1, 14)), ["3"], TypeError, "q has dtype <U1; real numbers are wanted"),
+])
+def test_a_matrix_of_what_are_no_real_numbers_is_named(R, q, error, says):
+    with pytest.raises(error, match=says):
+        constraints.from_matrix(R, q, NAMES)
+
+
+def test_signs_and_parentheses_may_be_many():
+    for text in ("-" * 5000 + "x = 0", "(" * 100 + "x" + ")" * 100 + " = 0"):
+        np.testing.assert_array_equal(constraints.from_text(text, NAMES).matrix,
+                                      constraints.from_text("x = 0", NAMES).matrix)
 
 
 def test_coefficients_are_named_one_by_one_or_across_equations():

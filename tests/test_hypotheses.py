@@ -3,6 +3,7 @@
 It stands on csoftmax.fit and on the reference results.
 """
 
+import functools
 import warnings
 
 import numpy as np
@@ -289,6 +290,40 @@ def test_a_nested_result_gives_the_statistic_of_its_constraints():
                                **LR_TOLERANCE)
 
 
+def test_a_column_that_differs_on_few_of_many_rows_is_not_nested():
+    rng = np.random.default_rng(0)
+    n = 20_000
+    X, y = rng.standard_normal((n, 2)), rng.integers(0, 3, n)
+    rare = np.zeros(n)
+    rare[7::1999] = 1.0
+    for other in (rare, X[:, 0] + 1e-4 * rare):
+        with pytest.raises(ValueError, match="no combinations"):
+            cs.fit(X, y).lr_test(cs.fit(other[:, np.newaxis], y))
+
+
+def test_a_nested_model_may_be_written_in_other_columns():
+    rng = np.random.default_rng(1)
+    n = 600
+    X, y = rng.standard_normal((n, 2)), rng.integers(0, 3, n)
+    X[1] = 1e200  # of weight 0
+    weights = np.ones(n)
+    weights[1] = 0.0
+    groups = np.eye(3)[rng.integers(0, 3, n)]
+    powers = np.vander(np.linspace(0.0, 1.0, n), 9)[:, :-1]  # nearly collinear
+    fit = functools.partial(cs.fit, y=y, sample_weight=weights)
+    for full, nested in [
+        (fit(X), fit(3.0 * X[:, :1] + 7.0 * X[:, 1:] + 1e6)),
+        (fit(X), fit(X[:, :1], fit_intercept=False)),
+        (fit(X), fit(X[:, :1].astype(np.longdouble))),
+        (fit(groups, fit_intercept=False), fit(X[:, :0])),
+        (fit(groups[:, :2]), fit(groups[:, 2:].astype(np.uint8))),
+        (fit(powers), fit(powers[:, 3:])),
+    ]:
+        assert 0.0 < full.lr_test(nested).pvalue < 1.0
+    with pytest.raises(ValueError, match="no combinations"):
+        fit(X, fit_intercept=False).lr_test(fit(X[:, :0]))
+
+
 def test_a_result_that_is_not_nested_says_what_does_not_fit():
     X, y = simulated(d=3, seed=14)
     result = cs.fit(X, y)
@@ -540,11 +575,29 @@ def test_models_without_intercept_or_of_one_column_are_tested(C):
     ({"X_extra": np.ones((299, 1))}, "X_extra has 299 rows; 300 are wanted"),
     ({"X_extra": np.ones((300, 0))}, "X_extra has no column"),
     ({"X_extra": np.full((300, 1), np.nan)}, "X_extra.*row 0"),
+    ({"X_extra": np.ones(300)}, r"X_extra has shape \(300,\); .* a single feature is X_extra.reshape"),
 ])
 def test_a_score_test_says_what_it_wants(options, says):
     X, y = simulated(seed=24)
     with pytest.raises(ValueError, match=says):
         cs.fit(X, y).score_test(**options)
+
+
+def test_a_score_test_of_text_names_it_and_of_one_column_says_one():
+    X, y = simulated(seed=24)
+    result = cs.fit(X, y)
+    with pytest.raises(TypeError, match="X_extra has dtype <U1; real numbers are wanted"):
+        result.score_test(X_extra=np.full((300, 1), "a"))
+    with pytest.raises(TypeError, match="X_extra's column 'x1' is not numeric"):
+        result.score_test(X_extra=np.full((300, 1), "a", dtype=object))
+    assert result.score_test(X_extra=X[:, :1] ** 2).hypothesis == "1 more column"
+    assert result.score_test(X_extra=X[:, :2] ** 2).hypothesis == "2 more columns"
+
+
+def test_a_hypothesis_out_of_reach_says_so():
+    X, y = simulated(seed=24)
+    test = cs.fit(X, y).lr_test("0: x1 = 1e12")
+    assert np.isnan(test.statistic) and "out of reach" in test.note
 
 
 def test_a_constraint_in_words_takes_no_values_beside_it():

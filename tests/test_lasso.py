@@ -374,3 +374,22 @@ def test_no_l1_is_too_large():
     for l1, l2 in ((1e308, 0.0), (1e308, 1e308), ([1e308, 1.0, 1e300], 0.0)):
         result = cs.fit(X * 1e10, y, l1=l1, l2=l2)
         assert result.success and not result.coef[:, 0].any()
+
+
+@pytest.mark.parametrize("options", [{"l1": 5.0}, {"l1": [5.0, 0.0], "fit_intercept": False}, {"l1": 1.0, "l2": 3.0}])
+def test_a_row_of_weight_zero_is_absent_however_far_it_lies(options):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((200, 2)), rng.integers(0, 3, 200)
+    result = cs.fit(np.vstack([X, [[1e160, -1e160]]]), np.append(y, 0),  # whose squares overflow
+                    sample_weight=np.append(np.ones(200), 0.0), **options)
+    assert result.success
+    np.testing.assert_array_equal(result.params, cs.fit(X, y, **options).params)
+
+
+def test_a_coefficient_leaves_zero_as_soon_as_its_slope_exceeds_l1():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((150, 3))
+    y = X @ [1, 0.5, 0] + rng.logistic(size=150) > 0
+    largest = cs.regularization_path(X, y, n_penalties=1).penalties[0]
+    assert not cs.fit(X, y, l1=largest * (1 + 1e-10)).coef.any()
+    assert np.count_nonzero(cs.fit(X, y, l1=largest * (1 - 1e-10)).coef) == 2

@@ -3,6 +3,7 @@
 It stands on csoftmax.maximize, csoftmax.metric and the references in tests/data.
 """
 
+import re
 import warnings
 
 import numpy as np
@@ -12,8 +13,9 @@ import references_io
 from scipy import optimize
 
 import csoftmax as cs
+from csoftmax import certificate as certificate_module
 from csoftmax import maximize as maximize_module
-from csoftmax.certificate import certify
+from csoftmax.certificate import MeanLoss, NewtonSteps, polish
 from csoftmax.maximize import SOLVERS, choose_solver, maximize
 from csoftmax.metric import MetricCoordinates
 
@@ -85,7 +87,7 @@ def test_the_bound_on_the_gap_covers_the_gap_and_is_not_idle(name):
         theta_loss = reference.log_likelihood(ref.X, ref.y, params, weight=ref.weights)
         value = theta_loss - reference.ridge_penalty(params, ref.l2 or 0.0)
         gap = float(np.longdouble(best) - value)
-        certificate = certify(coordinates, params, 1e-8)
+        certificate = polish(MeanLoss(coordinates), coordinates.coordinates(params), 1.0, form=True, may_step=False)[2]
         if not np.isnan(certificate.gap_bound):
             proved += 1
             # best is a double: half an ulp of it is the reference's own rounding
@@ -94,6 +96,43 @@ def test_the_bound_on_the_gap_covers_the_gap_and_is_not_idle(name):
             # 0.68 lambda^2 against a gap of about lambda^2 / 2
             assert certificate.gap_bound <= 1.6 * gap + 2 * rounding
     assert proved >= 2, "the bound was proved at the nearest points"
+
+
+@pytest.mark.parametrize(("shares", "outward"), [([60.0, 30.0, 10.0], [0.6, 0.8]), ([98.0, 2.0], [1.0])])
+def test_a_bound_by_the_hessian_of_a_point_nearby_is_no_smaller_than_by_its_own(shares, outward):
+    # from u0 to u the Hessian shrinks by up to exp of the logits' move, and with it what it says of step and gap
+    C = len(shares)
+    coordinates = MetricCoordinates(cs.SoftmaxObjective(np.empty((C, 0)), np.arange(C), sample_weight=shares))
+    best, outward = maximize(coordinates).u, np.array(outward)
+    n_proved = n_refused = 0
+    for far in np.geomspace(1e-3, 1.5, 60):
+        u = best + far * outward
+        gradient = coordinates.loss_and_gradient(u)[1]
+        own, nearby = (NewtonSteps(coordinates, u - back * outward, form=True) for back in (0.0, 0.3))
+        nearby.moved = coordinates.logit_range(u - nearby.u)
+        by_own, by_nearby = (certificate_module._bounded(certificate_module._certificate(newton, gradient, 1e-8)[0],
+                                                         newton, u) for newton in (own, nearby))
+        assert by_nearby.newton_decrement >= by_own.newton_decrement
+        assert np.isnan(by_nearby.gap_bound) or by_nearby.gap_bound >= by_own.gap_bound  # which is proved, too
+        n_proved += not np.isnan(by_nearby.gap_bound)
+        n_refused += bool(np.isnan(by_own.gap_bound))
+    assert n_proved > 2 and n_refused > 2
+
+
+def test_trust_exact_is_given_no_singular_hessian(monkeypatch):
+    # separated samples: on eigenvalues of 0 up to rounding, of either sign, scipy's subproblem took minutes
+    given = []
+
+    def looked_at(*arguments, hess, **options):
+        return optimize.minimize(*arguments, hess=lambda u: given.append(hess(u)) or given[-1], **options)
+
+    monkeypatch.setattr(maximize_module, "minimize", looked_at)
+    x = np.arange(8.0)[:, np.newaxis]
+    with pytest.warns(cs.SeparationWarning):
+        cs.fit(np.hstack([x, x ** 2]), [0, 0, 0, 1, 1, 2, 2, 2], solver="trust-exact", offset=np.zeros((8, 3)),
+               tol=1e-14)
+    smallest = [np.linalg.eigvalsh(hessian)[0] for hessian in given]
+    assert 0.9e-12 < min(smallest) < 1e-11  # what was added, but for rounding of 1e-16
 
 
 def test_a_small_gradient_alone_does_not_certify():
@@ -120,6 +159,8 @@ def test_success_means_the_certificate_holds_for_every_solver(solver):
     assert result.success
     assert result.certificate.newton_range <= 1e-6 and result.certificate.gradient_norm <= 1e-8
     assert isinstance(result.optimize_result, optimize.OptimizeResult)
+    if solver in ("hybr", "trust-exact", "L-BFGS-B"):  # the others may end in a way of scipy's, as near
+        assert result.optimize_result.success and result.optimize_result.message == "the gradient is small enough"
     # a longdouble gradient at the answer: what rounding of theta leaves, 1e-13 of sum |x|
     gradient = reference.gradient(X, y, result.params)
     assert np.abs(gradient).max() <= 1e-12 * np.abs(X).sum()
@@ -221,6 +262,18 @@ def test_a_warm_start_at_the_answer_takes_no_iteration():
     np.testing.assert_allclose(again.params, first.params, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize("solver", ["auto", *SOLVERS])
+def test_a_start_far_off_is_recovered_from(solver):
+    # each method but trust-exact and trust-ncg, started there, failed for 3 to 18 of these 20
+    X, y = np.array([0, 1, 2, 3, 3, 4, 5, 6, 2.5, 3.5])[:, np.newaxis], [0, 0, 0, 0, 1, 1, 1, 1, 1, 0]
+    expected = cs.fit(X, y).params
+    for seed in range(20):
+        init = 100.0 * np.random.default_rng(seed).standard_normal((2, 2))
+        result = cs.fit(X, y, init=init, solver=solver)
+        assert result.success
+        np.testing.assert_allclose(result.params, expected, rtol=1e-6)  # each is certified to 1e-6 of a logit
+
+
 def test_the_callback_sees_every_iteration_and_can_stop():
     X, y = random_problem()
     seen = []
@@ -234,6 +287,7 @@ def test_the_callback_sees_every_iteration_and_can_stop():
         result = cs.fit(X, y, callback=watch)
     assert [n for n, _, _ in seen] == [1, 2]
     assert seen[1][1] > seen[0][1] and not result.success
+    assert not result.optimize_result.success and result.optimize_result.message == "stopped by the callback"
 
 
 def test_an_exception_in_the_callback_reaches_the_caller():
@@ -271,7 +325,9 @@ def test_unknown_solvers_and_bad_settings_are_named():
     X, y = random_problem()
     for options, message in [
         ({"solver": "newton"}, r"solver is 'newton'; one of 'auto', 'hybr', 'trust-exact'"),
-        ({"tol": 0}, r"tol is 0; a positive number is wanted"),
+        ({"tol": 0}, r"tol is 0; a positive number up to 0\.001 is wanted"),
+        ({"tol": 1e300}, r"tol is 1e\+300; a positive number up to 0\.001 is wanted"),
+        ({"tol": True}, r"tol is True; a positive number"),
         ({"max_iter": 0}, r"max_iter is 0; a whole number from 1 is wanted"),
         ({"l2": -1}, r"l2 is -1\.0; a finite number of 0 or more is wanted"),
         ({"l1": -1}, r"l1 is -1\.0; a finite number of 0 or more is wanted"),
@@ -291,8 +347,22 @@ def test_unknown_solvers_and_bad_settings_are_named():
         cs.fit(X, y, callback=3)
     with pytest.raises(TypeError, match="unexpected keyword argument 'C'"):
         cs.fit(X, y, C=1.0)
-    with pytest.raises(TypeError, match="l2 is 'a'; a number is wanted"):
-        cs.fit(X, y, l2="a")
+    for l2 in ("a", "1", ["1", "2", "3", "4"], 1j, None, [1, [2]]):
+        with pytest.raises(TypeError, match=re.escape(f"l2 is {l2!r}; a number is wanted")):
+            cs.fit(X, y, l2=l2)
+
+
+def test_numpys_numbers_are_numbers():
+    X, y = random_problem()
+    expected = cs.fit(X, y, tol=1e-8)
+    result = cs.fit(X, y, tol=np.float32(1e-8), max_iter=np.int32(500), l2=np.float32(0.0))
+    assert result.success
+    np.testing.assert_allclose(result.params, expected.params, rtol=1e-12)
+    assert cs.check_separation(X, y, time_limit=np.int64(3)).kind == "none"
+    with pytest.raises(ValueError, match="time_limit is True; a positive number of seconds"):
+        cs.check_separation(X, y, time_limit=True)
+    path = cs.regularization_path(X, y, n_penalties=2, l1_ratio=np.float32(0.5), min_ratio=np.float32(0.1))
+    assert path.success.all() and path.l1_ratio == 0.5
 
 
 def test_a_flat_direction_is_not_certified_without_a_formed_hessian_either():
@@ -396,6 +466,19 @@ def test_the_history_is_what_the_callback_saw_and_ends_at_the_result(options):
         assert "l1" in options or gaps.min() > -1e-9
 
 
+@pytest.mark.parametrize("solver", ["auto", "trust-exact", "L-BFGS-B"])
+def test_a_fit_that_goes_on_since_a_maximum_exists_goes_on_counting(solver):
+    # the one row across lies 1e-8 on the wrong side: after the method and three Newton steps that is not settled
+    X, y = np.array([0, 1, 2, 3, 3 + 1e-8, 4, 5, 6])[:, np.newaxis], [0, 0, 0, 1, 0, 1, 1, 1]
+    seen = []
+    result = cs.fit(X, y, solver=solver, callback=lambda state: seen.append(state.n_iter))
+    assert result.success and seen == list(range(1, result.n_iter + 1))
+    assert len(result.history.gradient_norm) == result.n_iter + 1
+    assert result.history.gradient_norm[-1] == result.certificate.gradient_norm
+    with pytest.warns(cs.ConvergenceWarning, match=f"stopped at max_iter={result.n_iter - 1} iterations"):
+        assert cs.fit(X, y, solver=solver, max_iter=result.n_iter - 1).n_iter == result.n_iter - 1
+
+
 @pytest.mark.parametrize("options", [{}, {"solver": "L-BFGS-B"}, {"l1": 0.5}, {"bias_reduction": "firth"}])
 def test_an_interrupt_carries_the_parameters_reached_from_where_a_fit_goes_on(options):
     X, y = random_problem(seed=3)
@@ -413,6 +496,17 @@ def test_an_interrupt_carries_the_parameters_reached_from_where_a_fit_goes_on(op
     whole, rest = cs.fit(X, y, **options), cs.fit(X, y, init=caught.value.params, **options)
     # both are certified: r <= 1e-6 moves no logit further; here the Newton steps reach rounding
     np.testing.assert_allclose(rest.params, whole.params, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_steps", [1, 2])
+def test_the_certificate_after_the_last_newton_step_is_that_of_the_point_returned(monkeypatch, n_steps):
+    monkeypatch.setattr(certificate_module, "_MAX_POLISH", n_steps)
+    X, y = random_problem(seed=3)
+    coordinates = MetricCoordinates(cs.SoftmaxObjective(X, y))
+    near = maximize(coordinates).u + 1e-4
+    u, _, certificate = polish(MeanLoss(coordinates), near, 1e-8, may_step=True, form=True)
+    assert np.abs(u - near).max() > 1e-5
+    assert certificate.gradient_norm == np.linalg.norm(coordinates.loss_and_gradient(u)[1])
 
 
 def test_lbfgs_ends_where_no_step_helps_and_the_hessian_has_no_factor(monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 import reference
 
 import csoftmax as cs
-from csoftmax.certificate import certify
+from csoftmax.certificate import MeanLoss, polish
 from csoftmax.metric import MetricCoordinates
 
 
@@ -105,7 +105,7 @@ def test_the_bound_on_the_gap_holds_where_classes_differ_in_their_penalty():
     for size in 10.0 ** np.arange(-6, 0):
         params = coordinates.params(best + size * rng.standard_normal(len(best)))
         value = reference.log_likelihood(X, y, params) - np.sum(l2 * params[:, :4].astype(np.longdouble) ** 2) / 2
-        certificate = certify(coordinates, params, 1e-8)
+        certificate = polish(MeanLoss(coordinates), coordinates.coordinates(params), 1.0, form=True, may_step=False)[2]
         if not np.isnan(certificate.gap_bound):
             proved += 1
             gap, rounding = float(result.penalized_log_likelihood - value), 1e-15 * abs(float(value))
@@ -246,7 +246,8 @@ def test_what_the_penalty_would_still_gain_counts_where_no_logit_moves():
     result = cs.fit(X, y, l2=l2)
     assert result.success
     coordinates = MetricCoordinates(cs.SoftmaxObjective(X, y, l2=l2))
-    moved = certify(coordinates, result.params + np.array([[0, 0], [5, 0], [-5, 0]]), 1e-8)
+    away = coordinates.coordinates(result.params + np.array([[0, 0], [5, 0], [-5, 0]]))
+    moved = polish(MeanLoss(coordinates), away, 1e-8, form=True, may_step=False)[2]
     assert moved.gradient_norm <= 1e-8 and moved.newton_range <= 1e-6
     assert moved.newton_decrement ** 2 == pytest.approx(1e-8 * 50, rel=1e-3)
     assert not moved.holds

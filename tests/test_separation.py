@@ -4,6 +4,7 @@ It stands on tests/references_io.py; the oracle below is a simplex method in rat
 ours.
 """
 
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -385,3 +386,39 @@ def test_margins_that_are_0_together_are_held_there_together(X, counts, fit_inte
     logits = np.asarray(X) @ found.direction[:, :len(X[0])].T + (found.direction[:, -1] if fit_intercept else 0.0)
     margins = np.where(np.asarray(counts) > 0, logits, np.inf).min(axis=1) - logits.max(axis=1)
     assert margins.min() > -1e-14 and np.ptp(logits, axis=1).max() > 0.1
+
+
+def test_a_penalty_on_one_class_alone_leaves_separated_samples_without_a_maximum():
+    # it makes that class the reference
+    X, y = np.arange(6.0)[:, np.newaxis], [0, 0, 1, 1, 2, 2]
+    for penalty in ({"l2": [[1.0], [0.0], [0.0]]}, {"l1": [[0.0], [1.0], [0.0]]}):
+        with pytest.warns(cs.SeparationWarning, match="completely separated between the classes 0, 1, 2 along x1"):
+            assert not cs.fit(X, y, **penalty).success
+
+
+def test_a_fit_without_a_certificate_says_why_separation_was_not_decided(monkeypatch):
+    undecided = separation.Separation("undecided", "the time limit of 3 s was reached")
+    monkeypatch.setattr(fitting, "find_separation", lambda *_, **__: undecided)
+    with pytest.warns(cs.ConvergenceWarning, match=re.escape("; whether the samples are separated was not decided (the "
+                                                             "time limit of 3 s was reached)")) as caught:
+        result = cs.fit(np.arange(6.0)[:, np.newaxis], [0, 0, 0, 1, 1, 1])
+    assert not result.success and result.message == str(caught[0].message)
+
+
+@pytest.mark.parametrize("d", [6, 50])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_fewer_rows_than_columns_are_separated_and_answered(d, fit_intercept):
+    X, y = np.random.default_rng(d).standard_normal((6, d)), [0, 1, 2, 0, 1, 2]
+    with pytest.warns(cs.SeparationWarning, match="completely separated"):
+        result = cs.fit(X, y, fit_intercept=fit_intercept)
+    assert not result.success and np.isfinite(result.params).all()
+    assert result.predict(X).tolist() == y
+    assert np.isnan(result.bse).all()
+
+
+def test_fewer_rows_than_columns_have_a_maximum_where_each_row_is_in_every_class():
+    X = np.random.default_rng(0).standard_normal((5, 30))
+    result = cs.fit(X, [[1, 2, 3]] * 3 + [[3, 1, 1]] * 2)
+    assert result.success
+    np.testing.assert_allclose(result.predict_proba(X), np.divide([[1, 2, 3]] * 3 + [[3, 1, 1]] * 2, [[6]] * 3
+                                                                  + [[5]] * 2), rtol=1e-6)  # certified to 1e-6

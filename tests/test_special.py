@@ -5,6 +5,7 @@ double oracle), scipy.special (shapes, dtypes, and what is handed to it) and con
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -512,6 +513,10 @@ def test_the_jacobian_is_the_derivative_of_softmax():
 
 
 def test_the_jacobian_of_what_has_no_axis_or_another_length_raises():
+    for function in (cs.softmax, cs.log_softmax, cs.logsumexp):
+        for axis in (1.0, "a", (0, 1.0)):
+            with pytest.raises(TypeError, match=re.escape(f"axis is {axis!r}; an integer, a tuple of them, or None")):
+                function(np.ones((3, 4)), axis=axis)
     with pytest.raises(ValueError, match=r"x is a scalar; an array with at least one axis is wanted"):
         cs.softmax_jacobian(1.0)
     with pytest.raises(ValueError, match=r"x is a scalar"):
@@ -581,3 +586,14 @@ def test_the_kernel_for_small_arrays_takes_read_only_ones():
     x = np.zeros(4)
     x.flags.writeable = False
     assert cs.softmax(x).tolist() == [0.25] * 4
+
+
+def test_the_mask_of_a_masked_array_is_not_looked_at_as_scipys_functions_do_not():
+    x = np.ma.masked_array([[1.0, 2.0, 100.0], [3.0, 1.0, 0.5]], mask=[[0, 0, 1], [0, 1, 0]])
+    for ours, theirs in ((cs.softmax, scipy.special.softmax), (cs.log_softmax, scipy.special.log_softmax),
+                         (cs.logsumexp, scipy.special.logsumexp)):
+        for axis in (None, 0, 1):
+            result = ours(x, axis=axis)
+            assert not np.ma.isMaskedArray(result)
+            np.testing.assert_array_equal(result, ours(x.data, axis=axis))
+            np.testing.assert_allclose(result, np.ma.getdata(theirs(x, axis=axis)), rtol=1e-14, atol=1e-40)

@@ -30,20 +30,20 @@ LAYERS = (
     ("certificate", "separation", "leverage", "restricted", "refined"),
     ("maximize",),
     ("lasso", "bias_reduction"),
-    ("inference", "diagnostics", "summary", "plotting"),
+    ("inference", "summary", "plotting"),
     ("sandwich", "estimates", "covariates", "hypotheses"),
     ("margins", "probabilities", "profile", "report"),
     ("result",),
     ("fitting",),
     ("formula",),
-    ("serialization", "comparison", "sklearn", "dask"),
+    ("serialization", "comparison"),
     ("path",),
     ("cli",),
     ("__init__", "__main__"),
 )
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 # the faces import the package lazily where a command or a method needs it
-FACES = {"formula", "serialization", "plotting", "sklearn", "dask", "cli"}
+FACES = {"formula", "serialization", "plotting", "cli"}
 
 
 def is_type_checking(node):
@@ -108,6 +108,16 @@ def test_every_module_opens_with_a_docstring(module):
     docstring = ast.get_docstring(ast.parse(SOURCES[module].read_text(encoding="utf-8")))
     assert docstring
     assert docstring.splitlines()[0].endswith((".", ":"))
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_what_a_docstring_says_stands_on_a_module_does(module):
+    said = " ".join(ast.get_docstring(ast.parse(SOURCES[module].read_text())).split())
+    for above, below in re.findall(r"([^.]*) stands? on it\. It stands on ([^.]*)", said):
+        for upper, lower in [*((name, module) for name in re.findall(r"`(\w+)`", above)),
+                             *((module, name) for name in re.findall(r"`(\w+)`", below))]:
+            if {upper, lower} <= set(SOURCES):
+                assert lower in imports(ast.parse(SOURCES[upper].read_text()), inside_functions=True)
 
 
 def test_every_public_name_is_there_and_has_a_docstring():

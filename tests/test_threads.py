@@ -335,6 +335,38 @@ def test_ctrl_c_while_helpers_are_called_stops_those_at_work(monkeypatch):
     assert len(begun) == ended
 
 
+def test_ctrl_c_ends_a_fit_at_once_and_leaves_the_parameters_reached():
+    script = """if True:
+        import signal
+        import numpy as np
+        import csoftmax as cs
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        rng = np.random.default_rng(0)
+        X = rng.standard_normal((100_000, 20))
+        y = (20 * X @ rng.standard_normal((20, 8)) + rng.gumbel(size=(100_000, 8))).argmax(axis=1)
+        seen = []
+
+        def tell(state):
+            seen.append(state.gradient_norm)
+            if state.n_iter == 2:
+                print("now", flush=True)
+
+        try:
+            cs.fit(X, y, n_threads=2, callback=tell)
+            print("ended", len(seen))
+        except KeyboardInterrupt as error:
+            print(error.params.shape, np.isfinite(error.params).all(), error.params.any(), seen[-1] > 1e-8)
+        """
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        assert program.stdout.readline() == b"now\n"
+        program.send_signal(signal.SIGINT)
+        try:
+            printed, _ = program.communicate(timeout=30)
+        finally:
+            program.kill()
+    assert printed == b"(8, 21) True True True\n"
+
+
 def test_ctrl_c_ends_a_program_amid_kernels_on_threads():
     script = """if True:
         import signal
@@ -558,6 +590,33 @@ def test_several_threads_of_the_caller_may_share_one_objective():
         got = list(pool.map(lambda theta: everything(shared, theta), thetas))
     for a, b in zip(got, want, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_several_threads_of_the_caller_may_share_one_result():
+    # what it computes when asked for the first time is asked for by all of them at once
+    def everything_told(result):
+        robust = result.with_covariance("HC3")
+        return np.concatenate([np.ravel(values) for values in (
+            result.cov_params(), result.bse, result.pvalues, result.conf_int(), robust.bse,
+            result.wald_test("x1 = 0").statistic, result.predict_proba(shared.X), result.margins().estimate)])
+
+    shared = objective(2).samples
+    labels = shared.counts if shared.codes is None else shared.codes
+    want = everything_told(cs.fit(shared.X, labels, l2=0.0, n_threads=1))
+    result, barrier = cs.fit(shared.X, labels, n_threads=2), threading.Barrier(4)
+
+    def told(_):
+        barrier.wait()
+        return everything_told(result)
+
+    with ThreadPoolExecutor(4) as pool:
+        for got in pool.map(told, range(4)):
+            np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(("result_bytes", "n_threads"), [(1000, 8), (1 << 24, 7), (1 << 26, 1), (1 << 30, 1)])
+def test_threads_whose_sums_and_scratch_take_more_than_256_mb_are_not_used(result_bytes, n_threads):
+    assert objective(8).samples._threads_for(result_bytes) == n_threads
 
 
 def _in_a_child(connection):

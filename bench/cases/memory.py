@@ -16,7 +16,7 @@ from timing import OURS, Row, shape_label
 TITLE = "peak memory of fit(X, y, l2=1, max_iter=8), margins and probability intervals above their data"
 VALUES = "MiB above the data"
 # what is measured: its shape, and what it stays below; the data of the others are those of a fitted result
-JOBS = {"fit": ((2_000_000, 5, 50), 50), "margins": ((2_000_000, 10, 4), 200),
+JOBS = {"fit": ((2_000_000, 5, 50), 50), "margins": ((2_000_000, 10, 4), 20),
         "probability intervals": ((2_000_000, 10, 4), 200)}  # fmt: skip
 QUICK = 10  # as many times fewer rows
 CHECKS = "csoftmax below " + ", ".join(f"{claim} MiB ({job})" for job, (_, claim) in JOBS.items())
