@@ -75,6 +75,9 @@ def model_notes(result: SoftmaxResult) -> list[str]:
     if result._separated:
         return []  # the message has it
     notes = _kind_of_errors(result)
+    if result.weight_type == "frequency" and abs(result.nobs - round(result.nobs)) > 1e-9 * result.nobs:
+        notes.append(f"Weights (or counts) are frequencies, of {result.nobs:.6g} rows in all, and not whole numbers: a "
+                     f"survey's weights are weight_type=\"probability\".")
     if result._lacks_covariance:
         return notes
     if result.cov_type == "none":
@@ -87,7 +90,10 @@ def model_notes(result: SoftmaxResult) -> list[str]:
         notes.append(f"AIC and BIC count {result.effective_df:.4g} effective degrees of freedom: the trace of the "
                      f"information times the covariance.")
     if unknown := _undetermined(result):
-        notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: {unknown}.")
+        constant = "" if not result.fit_intercept or result._estimable[-1] else (
+            " The intercept is collinear with a constant column, and with dummies of all levels.")
+        notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: {unknown}."
+                     f"{constant}")
     if result.cov_type != "none":
         without = [name for name, errors, known in zip(result._parameter_names, result.bse.T, result._estimable,
                                                        strict=True) if known and np.isnan(errors).all()]

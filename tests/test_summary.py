@@ -105,7 +105,8 @@ def test_text_html_and_latex_show_the_same_numbers():
     shown = [k for k, label in enumerate(result.classes) if label != result.reference]
     numbers = {f"{x:.4f}" for x in result.params[shown].ravel() if abs(x) >= 1}
     numbers |= {f"{z:.3f}" for z in result.zvalues[shown].ravel()}
-    html = [cell for row in html_rows(summary._repr_html_()) for cell in row]
+    html = [cell for row in html_rows(summary.to_html()) for cell in row]
+    assert summary._repr_html_() == summary.to_html()
     latex = [cell.strip("$") for rows in latex_cells(summary.to_latex()) for row in rows for cell in row]
     for number in numbers:
         assert number in str(summary)
@@ -217,6 +218,23 @@ def test_collinear_columns_are_named_below_the_table_once():
     text = " ".join(str(cs.fit(X, np.arange(30) % 3).summary()).split())
     assert "Not determined by the data (collinear columns), shown as the minimum-norm answer: x1, x2." in text
     assert "No standard errors" not in text
+
+
+def test_a_constant_column_is_said_to_repeat_the_intercept():
+    X, y = np.column_stack([np.arange(30.0) % 7, np.ones(30)]), np.arange(30) % 3
+    assert "The intercept is collinear with a constant column" in str(cs.fit(X, y).summary())
+    twice = np.column_stack([X[:, 0], 2.0 * X[:, 0]])
+    for other in (cs.fit(twice, y), cs.fit(X, y, fit_intercept=False)):
+        assert "constant column" not in str(other.summary())
+
+
+def test_frequencies_that_are_not_whole_numbers_are_asked_whether_they_are_a_surveys():
+    X, y = np.arange(30.0)[:, np.newaxis] % 7, np.arange(30) % 3
+    asked = "survey's weights are"
+    weights = np.linspace(0.5, 2.31, 30)
+    assert asked in " ".join(cs.fit(X, y, sample_weight=weights).summary().notes)
+    for options in ({}, {"sample_weight": np.arange(30) % 4}, {"sample_weight": weights, "weight_type": "probability"}):
+        assert asked not in " ".join(cs.fit(X, y, **options).summary().notes)
 
 
 def test_a_singular_information_is_given_as_the_reason(monkeypatch):
