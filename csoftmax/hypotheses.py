@@ -67,8 +67,9 @@ class HypothesisTest:
     note: str = ""
 
     def __str__(self) -> str:
+        p = _pvalue(self.pvalue)
         return (f"{KINDS[self.kind]} test of {self.hypothesis}: chi2({self.df}) = {self.statistic:.4f}, "
-                f"p = {_pvalue(self.pvalue)}" + (f" ({self.note})" if self.note else ""))
+                f"p {f'< {p[1:]}' if p.startswith('<') else f'= {p}'}" + (f" ({self.note})" if self.note else ""))
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +127,7 @@ class HypothesisTable:
 
 
 def _pvalue(p: float) -> str:
-    return f"{p:.3g}" if 0 < p < 0.001 else f"{p:.4f}"
+    return "<1e-300" if p < 1e-300 else f"{p:#.3g}" if p < 0.001 else f"{p:.4f}"
 
 
 def chi_squared_test(kind: str, hypothesis: str, statistic: float, df: int, note: str = "") -> HypothesisTest:
@@ -291,8 +292,11 @@ def check_nested(full: SoftmaxResult, nested: SoftmaxResult) -> None:
                     for result in (full, nested))
     for name, our, their in zip(["classes", *compared], ours, theirs, strict=True):
         if not (np.isclose(our, their, rtol=1e-9, atol=1e-9) if isinstance(our, float) else our == their):
+            dropped = "" if nested.n_missing == full.n_missing else (
+                f" ({nested.n_missing} and {full.n_missing} rows were left out for missing values: fit both to the "
+                f"rows that are complete in both)")
             raise ValueError(f"nested has {name} {their}, and this result has {our}; fits of the same samples are "
-                             f"wanted")
+                             f"wanted{dropped}")
     if nested.n_params >= full.n_params:
         raise ValueError(f"nested has {nested.n_params} parameters, and this result has {full.n_params}; fewer are "
                          f"wanted")
