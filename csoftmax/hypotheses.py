@@ -33,7 +33,7 @@ from csoftmax.metric import MetricCoordinates
 from csoftmax.objective import SoftmaxObjective
 from csoftmax.restricted import RestrictedCoordinates, plane_of
 from csoftmax.samples import Array, DenseSamples, JoinedSamples
-from csoftmax.tables import import_pandas
+from csoftmax.tables import format_pvalue, import_pandas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ class HypothesisTest:
     note: str = ""
 
     def __str__(self) -> str:
-        p = _pvalue(self.pvalue)
+        p = format_pvalue(self.pvalue)
         return (f"{KINDS[self.kind]} test of {self.hypothesis}: chi2({self.df}) = {self.statistic:.4f}, "
                 f"p {f'< {p[1:]}' if p.startswith('<') else f'= {p}'}" + (f" ({self.note})" if self.note else ""))
 
@@ -106,7 +106,7 @@ class HypothesisTable:
         head = f"{'':<{width}} {'chi2':>12} {'df':>5} {'P>chi2':>10}"
         lines = [self.title, "=" * len(head), head, "-" * len(head)]
         for name, statistic, df, p in zip(self.names, self.statistic, self.df, self.pvalue, strict=True):
-            lines.append(f"{name:<{width}} {statistic:>12.4f} {df:>5} {_pvalue(p):>10}")
+            lines.append(f"{name:<{width}} {statistic:>12.4f} {df:>5} {format_pvalue(p):>10}")
         lines.append("=" * len(head))
         lines += [f"{name}: {note}" for name, note in zip(self.names, self.notes, strict=True) if note]
         return "\n".join(lines)
@@ -124,10 +124,6 @@ class HypothesisTable:
         pd = import_pandas()
         return pd.DataFrame({"statistic": self.statistic, "df": self.df, "pvalue": self.pvalue, "note": self.notes},
                             index=pd.Index(self.names, name="hypothesis"))
-
-
-def _pvalue(p: float) -> str:
-    return "<1e-300" if p < 1e-300 else f"{p:#.3g}" if p < 0.001 else f"{p:.4f}"
 
 
 def chi_squared_test(kind: str, hypothesis: str, statistic: float, df: int, note: str = "") -> HypothesisTest:

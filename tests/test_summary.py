@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
 import csoftmax as cs
 from csoftmax import tables
@@ -218,6 +219,20 @@ def test_collinear_columns_are_named_below_the_table_once():
     text = " ".join(str(cs.fit(X, np.arange(30) % 3).summary()).split())
     assert "Not determined by the data (collinear columns), shown as the minimum-norm answer: x1, x2." in text
     assert "No standard errors" not in text
+
+
+def test_the_likelihood_ratio_against_the_null_model_is_in_the_summary_where_it_is_chi_squared():
+    X, y = np.random.default_rng(5).standard_normal((60, 2)), np.arange(60) % 3
+    result = cs.fit(X, y)
+    expected = tables.format_pvalue(result.lr_test(cs.fit(X[:, :0], y)).pvalue)
+    assert ("LLR p-value", expected) in result.summary().facts[1]
+    through_0 = cs.fit(X, y, fit_intercept=False)
+    assert ("LLR p-value", tables.format_pvalue(chi2.sf(2.0 * (through_0.log_likelihood + 60 * np.log(3.0)), 4))) in \
+        through_0.summary().facts[1]
+    weighted = cs.fit(X, y, sample_weight=np.linspace(1.0, 2.0, 60), weight_type="probability")
+    for other in (result.with_covariance("HC1"), weighted, cs.fit(X, y, l2=1.0), cs.fit(X, y, l1=1.0),
+                  cs.fit(X, y, bias_reduction="firth"), cs.fit(X[:, :0], y)):
+        assert "LLR" not in str(other.summary())
 
 
 def test_a_constant_column_is_said_to_repeat_the_intercept():
