@@ -146,6 +146,8 @@ def plot_probabilities(result: SoftmaxResult, feature: str, values: Any, at: Map
     shown = list(labels if classes is None else classes)
     if isinstance(classes, str) or not shown or any(label not in labels for label in shown):
         raise ValueError(f"classes is {classes!r}; a list of some of {', '.join(map(repr, labels))} is wanted")
+    if not isinstance(at, Mapping):
+        raise TypeError(f"at is {at!r}; a mapping of features to values is wanted")
     typical = result._typical_values(X)
     if not typical:
         raise ValueError("the model has no feature to draw probabilities against")
@@ -168,6 +170,9 @@ def plot_probabilities(result: SoftmaxResult, feature: str, values: Any, at: Map
     if result.design is not None:
         matrix = result.design.matrix(rows)
     else:
+        for name, value in at.items():
+            if np.ndim(value) or np.asarray(value).dtype.kind not in "biuf":
+                raise ValueError(f"at has {value!r} for {name!r}; a number is wanted")
         matrix = np.array(list(rows.values()), dtype=np.float64).T
     intervals = result._with_known_covariance().predict_proba_interval(matrix, level=level)
     probability, low, high = intervals.estimate, intervals.lower, intervals.upper

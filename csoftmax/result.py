@@ -1039,7 +1039,7 @@ class SoftmaxResult:
         if not extra.shape[1]:
             raise ValueError("X_extra has no column; at least one is wanted")
         check_finite("X_extra", extra, names)
-        text = ", ".join(names) if hasattr(X_extra, "columns") else f"{len(names)} more columns"
+        text = ", ".join(names) if hasattr(X_extra, "columns") else f"{len(names)} more column{'s' * (len(names) > 1)}"
         return hypotheses.score_of_columns(fitted.coordinates, self._symmetric_params, extra, text)
 
     def test_terms(self, kind: str = "wald") -> HypothesisTable:

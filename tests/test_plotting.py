@@ -120,6 +120,18 @@ def test_lines_are_predictions_with_the_other_features_at_their_weighted_means(n
         np.testing.assert_allclose(ax.lines[k].get_ydata(), wanted[:, k], rtol=1e-12)
 
 
+@pytest.mark.parametrize(("at", "error", "says"), [
+    (3, TypeError, "at is 3; a mapping of features to values is wanted"),
+    ({"x2": "high"}, ValueError, "at has 'high' for 'x2'; a number is wanted"),
+    ({"x2": [0.0, 1.0]}, ValueError, r"at has \[0.0, 1.0\] for 'x2'; a number is wanted"),
+    ({"x9": 0.0}, ValueError, "at names 'x9'; one of 'x1', 'x2' is wanted"),
+    ({"x1": 0.0}, ValueError, "at holds 'x1' still"),
+])
+def test_at_says_what_it_wants(at, error, says):
+    with pytest.raises(error, match=says):
+        make(d=2).plot_probabilities("x1", at=at)
+
+
 def test_where_the_other_features_are_held_stands_above_the_picture():
     assert make(d=3).plot_probabilities("x1", at={"x2": 0.5, "x3": -2.0}).get_title("left") == "at x2=0.5, x3=-2"
     assert make(d=1).plot_probabilities("x1").get_title("left") == ""
