@@ -15,6 +15,8 @@ from pathlib import Path
 def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a new file's path beside `path`; it takes the place of `path` when the block ends well, else it goes."""
     target = Path(os.path.realpath(path))  # through a symbolic link, not over it
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"path is {os.fspath(path)!r}, and the folder {str(target.parent)!r} does not exist")
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         yield partial

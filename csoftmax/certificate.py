@@ -371,4 +371,4 @@ def _gap_bound(certificate: Certificate, newton: NewtonSteps, u: Array) -> float
     if not newton.squared_reach() / kept * factor * decrement < _H1 * _H1:
         return float("nan")
     slope = certificate.gradient_norm + rounding.gradient
-    return decrement / (4.0 * _H1) + mass * (slope + 0.5 * rounding.params) * rounding.params
+    return float(decrement / (4.0 * _H1) + mass * (slope + 0.5 * rounding.params) * rounding.params)

@@ -94,7 +94,8 @@ class Comparison:
 
     __repr__ = __str__
 
-    def _repr_html_(self) -> str:
+    def to_html(self) -> str:
+        """Return HTML, as a notebook shows it: a table with its style in it, for any page."""
         cell, row = tables.html_cell, tables.html_row
         bottom, n_columns = "border-top:2px solid;border-bottom:1px solid", len(self.names) + 1
         rows = [row([cell("", tag="th", style=bottom), *(cell(name, tag="th", style=bottom) for name in self.names)])]
@@ -110,6 +111,8 @@ class Comparison:
             rows.append(row([cell(name, align="left", style=rule), *(cell(text, style=rule) for text in values)]))
         return "\n".join(['<div class="csoftmax">', *tables.html_table("csoftmax-comparison", rows),
                           *tables.html_notes(self.notes), "</div>"])
+
+    _repr_html_ = to_html
 
     def to_latex(self, *, caption: str | None = None, label: str | None = None) -> str:
         r"""Return a LaTeX table with booktabs' rules; its document needs `\usepackage{booktabs}`.
@@ -172,7 +175,7 @@ def compare(*results: SoftmaxResult, names: Sequence[str] | None = None) -> Comp
     Returns
     -------
     Comparison
-        With `to_latex()` and `to_frame()`.
+        With `to_html()`, `to_latex()` and `to_frame()`.
 
     Raises
     ------
@@ -203,7 +206,8 @@ def compare(*results: SoftmaxResult, names: Sequence[str] | None = None) -> Comp
     """
     for i, result in enumerate(results):
         if not isinstance(result, SoftmaxResult):
-            raise TypeError(f"model {i + 1} is {type(result).__name__}; a SoftmaxResult is wanted")
+            raise TypeError(f"model {i + 1} is {type(result).__name__}; a SoftmaxResult is wanted, and several one by "
+                            f"one: compare(a, b, names=[...])")
     if not results:
         raise ValueError("compare got no model; at least one SoftmaxResult is wanted")
     names = [f"({i + 1})" for i in range(len(results))] if names is None else [str(name) for name in names]

@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?(?![\w.])")
 _OTHER = re.compile(r"[^\s+\-*/=,:()`]+|.", re.DOTALL)
-_MARKS = "+-*/=,:()"
+_MARKS = "+-*/=,:()"  # and == for =
 # Parentheses within each other: each takes three calls, of the thousand that Python allows.
 _MAX_DEPTH = 100
 # What is left of a constraint of length 1, those before it projected out, where it depends on them.
@@ -299,7 +299,7 @@ class _Reader:
             is_class = text[number.end():].lstrip().startswith(":")
             return _Token("name" if is_class else "number", number.group()), number.end()
         if text[at] in _MARKS:
-            return _Token(text[at], text[at]), at + 1
+            return _Token(text[at], text[at]), at + 1 + text.startswith("==", at)
         other = _OTHER.match(text, at)
         assert other is not None
         return _Token("name", other.group()), other.end()
@@ -338,6 +338,8 @@ class _Reader:
             raise self._fail(f"{len(places)} {what} names are {name!r}; use a matrix")
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
+        if what == "feature" and any(other.startswith(f"{name}[") for other in known):
+            hint = f"; test_terms() tests all columns of the term {name!r} together"
         raise ValueError(f"the constraint {self._text!r} names the {what} {name!r}; the model has {listed}{hint}")
 
     def list_of_names(self) -> list[_Name]:

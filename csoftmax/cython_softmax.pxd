@@ -6,11 +6,11 @@
 #     from csoftmax cimport cython_softmax
 #
 #     def softmax_in_place(double[:, ::1] x):
-#         cdef Py_ssize_t r, n = x.shape[1]
-#         if n > 0:
+#         if x.shape[0] and x.shape[1]:
 #             with nogil:
-#                 for r in range(x.shape[0]):
-#                     cython_softmax.softmax(&x[r, 0], &x[r, 0], n)
+#                 cython_softmax.softmax_rows(&x[0, 0], &x[0, 0], x.shape[0], x.shape[1])
+#
+# softmax(&x[r, 0], &x[r, 0], x.shape[1]) is for one row at a time: on rows of 10 a loop of it takes 4 times as long.
 #
 # To build: Cython from 3.0 on, and csoftmax, where your extension is compiled (build-system.requires) and where it runs
 # (dependencies). Nothing else: no header, no library to link, and your module may be of the limited API or not.

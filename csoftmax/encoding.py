@@ -361,6 +361,8 @@ def as_groups(groups: Any, n: int, complete: NDArray[np.bool_] | None = None) ->
 
     `complete` tells which of a longer table's rows the n are: groups for all of that table's will do as well.
     """
+    if isinstance(groups, str):
+        raise ValueError(f"groups is {groups!r}; a label for each row is wanted, such as data[{groups!r}]")
     refuse_masked("groups", groups)
     categorical = getattr(groups, "cat", groups)
     if hasattr(categorical, "categories") and hasattr(categorical, "codes"):

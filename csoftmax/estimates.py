@@ -31,7 +31,7 @@ class EstimateTable:
     ----------
     title : str
     quantity : str
-        What an estimate is: "dy/dx", "probability", "log odds", "ratio".
+        What an estimate is: "dP/dx", "dP" (differences among them), "probability", "log odds", "ratio".
     groups : list
         Classes, or "a vs b" for pairs of them, of the rows.
     names : list of str
@@ -128,7 +128,7 @@ class EstimateTable:
         return replace(differences, response=self.response, notes=self.notes)
 
     def summary(self, *, level: float = 0.95) -> Summary:
-        """Return a table to read: text by `print`, HTML in a notebook, LaTeX by `to_latex()`."""
+        """Return a table to read: text by `print`, HTML in a notebook or by `to_html()`, LaTeX by `to_latex()`."""
         return Summary(self.title, ([], []), self.blocks(level), level, self.notes, estimate_label=self.quantity)
 
     def blocks(self, level: float) -> list[SummaryBlock]:
@@ -148,7 +148,7 @@ class EstimateTable:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
+        return self.summary().to_html()
 
     def to_frame(self, *, level: float = 0.95) -> pd.DataFrame:
         """Return a data frame with a row for each group and name, as `SoftmaxResult.to_frame` does.

@@ -118,6 +118,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     Returns
     -------
     SoftmaxResult
+        Standard errors are from the information; `SoftmaxResult.with_covariance` gives robust and cluster-robust ones.
         Its `history` has the log-likelihood and the gradient of each iteration. `success` is True exactly when the
         certificate holds. Otherwise a warning says why: SeparationWarning where the maximum does not exist,
         ConvergenceWarning where it was not reached.

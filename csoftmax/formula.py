@@ -236,7 +236,8 @@ def _parse(formula: str, available: Sequence[str]) -> tuple[_Factor, list[_Term]
     left = [factors(term) for term in parsed.lhs]
     if len(left) != 1 or len(left[0]) != 1 or left[0][0][0] == "literal":
         raise ValueError(
-            f"the left side of formula {formula!r} has {len(left)} terms; wanted one column (or expression) of labels"
+            f"the left side of formula {formula!r} has {len(left)} terms; wanted one column (or expression) of labels; "
+            f"counts of the classes go to fit(X, y), or, a row for each class, into sample_weight"
             if len(left) != 1
             else f"the left side of formula {formula!r} is no column; wanted one column (or expression) of labels"
         )
@@ -1075,7 +1076,9 @@ def fit_formula(
         ints, bools, or a Categorical, whose order is kept; whole floats become ints. On the right, columns joined by
         ``+``, interactions ``a:b`` and ``a*b``, ``C(a)`` for categories, ``.`` for every other column, transforms
         (``scale(x)``, ``poly(x, 2)``, ``bs(x, df=4)``, ``log(x)``, ``I(x**2)``); ``- 1`` or ``0 +`` leaves out the
-        intercept, and the first categorical is then coded in full. Names with spaces go between backticks.
+        intercept, and the first categorical is then coded in full. Names with spaces go between backticks. A category's
+        first level (in sorted or Categorical order) is what the others are against, in margins too;
+        ``C(a, contr.treatment("low"))`` chooses another for the coefficients.
     data : pandas.DataFrame of n_samples rows
         Or a dict or a record array of columns.
     reference : label, optional

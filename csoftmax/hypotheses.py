@@ -33,7 +33,7 @@ from csoftmax.metric import MetricCoordinates
 from csoftmax.objective import SoftmaxObjective
 from csoftmax.restricted import RestrictedCoordinates, plane_of
 from csoftmax.samples import Array, DenseSamples, JoinedSamples
-from csoftmax.tables import import_pandas
+from csoftmax.tables import format_pvalue, import_pandas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,8 +67,9 @@ class HypothesisTest:
     note: str = ""
 
     def __str__(self) -> str:
+        p = format_pvalue(self.pvalue)
         return (f"{KINDS[self.kind]} test of {self.hypothesis}: chi2({self.df}) = {self.statistic:.4f}, "
-                f"p = {_pvalue(self.pvalue)}" + (f" ({self.note})" if self.note else ""))
+                f"p {f'< {p[1:]}' if p.startswith('<') else f'= {p}'}" + (f" ({self.note})" if self.note else ""))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +106,7 @@ class HypothesisTable:
         head = f"{'':<{width}} {'chi2':>12} {'df':>5} {'P>chi2':>10}"
         lines = [self.title, "=" * len(head), head, "-" * len(head)]
         for name, statistic, df, p in zip(self.names, self.statistic, self.df, self.pvalue, strict=True):
-            lines.append(f"{name:<{width}} {statistic:>12.4f} {df:>5} {_pvalue(p):>10}")
+            lines.append(f"{name:<{width}} {statistic:>12.4f} {df:>5} {format_pvalue(p):>10}")
         lines.append("=" * len(head))
         lines += [f"{name}: {note}" for name, note in zip(self.names, self.notes, strict=True) if note]
         return "\n".join(lines)
@@ -123,10 +124,6 @@ class HypothesisTable:
         pd = import_pandas()
         return pd.DataFrame({"statistic": self.statistic, "df": self.df, "pvalue": self.pvalue, "note": self.notes},
                             index=pd.Index(self.names, name="hypothesis"))
-
-
-def _pvalue(p: float) -> str:
-    return f"{p:.3g}" if 0 < p < 0.001 else f"{p:.4f}"
 
 
 def chi_squared_test(kind: str, hypothesis: str, statistic: float, df: int, note: str = "") -> HypothesisTest:
@@ -292,8 +289,11 @@ def check_nested(full: SoftmaxResult, nested: SoftmaxResult) -> None:
                     for result in (full, nested))
     for name, our, their in zip(["classes", *compared], ours, theirs, strict=True):
         if not (np.isclose(our, their, rtol=1e-9, atol=1e-9) if isinstance(our, float) else our == their):
+            dropped = "" if nested.n_missing == full.n_missing else (
+                f" ({nested.n_missing} and {full.n_missing} rows were left out for missing values: fit both to the "
+                f"rows that are complete in both)")
             raise ValueError(f"nested has {name} {their}, and this result has {our}; fits of the same samples are "
-                             f"wanted")
+                             f"wanted{dropped}")
     if nested.n_params >= full.n_params:
         raise ValueError(f"nested has {nested.n_params} parameters, and this result has {full.n_params}; fewer are "
                          f"wanted")

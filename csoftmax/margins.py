@@ -177,7 +177,7 @@ def marginal_effects(averages: Averages, covariance: Array, unseen: Unseen | Non
                      at: Any, discrete: Iterable[str] | None) -> EstimateTable:
     """Return the average effects of variables on the probability of each class; see `SoftmaxResult.margins`."""
     rows, mass = averages.rows, averages.mass
-    names = rows.variables if features is None else [features] if isinstance(features, str) else list(features)
+    names = rows.variables if features is None else [features] if np.ndim(features) == 0 else list(features)
     _check_names("features", names, rows.variables)
     chosen = None if discrete is None else [discrete] if isinstance(discrete, str) else list(discrete)
     if chosen is not None:

@@ -54,6 +54,21 @@ class RegularizationPath:
     n_iter : ndarray of shape (n_penalties,), int
     classes : ndarray of shape (n_classes,)
     feature_names : list of str
+
+    Examples
+    --------
+    The point of least BIC, and its probabilities; `fit` with its l1 and l2 (see `regularization_path`) gives a result:
+
+    >>> import csoftmax as cs
+    >>> penguins = cs.datasets.load_penguins().dropna()
+    >>> X = penguins[["bill_length_mm", "flipper_length_mm"]]
+    >>> path = cs.regularization_path(X, penguins["species"], n_penalties=20)
+    >>> best = path.bic.argmin()
+    >>> cs.predict_proba(X[:1], path.coef[best], path.intercept[best]).round(3).tolist()
+    [[0.99, 0.01, 0.0]]
+    >>> result = cs.fit(X, penguins["species"], l1=path.penalties[best])
+    >>> bool(abs(result.coef - path.coef[best]).max() < 1e-9)
+    True
     """
 
     penalties: Array

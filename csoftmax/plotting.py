@@ -84,7 +84,7 @@ def plot_path(path: RegularizationPath, axes: Sequence[Any] | None, n_labels: in
     return panels
 
 
-def plot_coefficients(result: SoftmaxResult, features: Sequence[str] | None, intercept: bool, level: float,
+def plot_coefficients(result: SoftmaxResult, features: str | Sequence[str] | None, intercept: bool, level: float,
                       axes: Any) -> NDArray[Any]:
     """Draw a panel for each feature: coefficients of different units share no axis."""
     pyplot = _import_pyplot()
@@ -92,8 +92,8 @@ def plot_coefficients(result: SoftmaxResult, features: Sequence[str] | None, int
     if result._separated:
         raise ValueError(f"the coefficients grow without bound, there is nothing to draw: {result.message}")
     names = list(result.feature_names)
-    unknown = [name for name in features or [] if name not in names]
-    if isinstance(features, str) or unknown:
+    features = [features] if isinstance(features, str) else features
+    if any(name not in names for name in features or []):
         raise ValueError(f"features is {features!r}; a list of some of {', '.join(map(repr, names))} is wanted")
     columns = [names.index(name) for name in (names if features is None else features)]
     titles = [names[i] for i in columns]
@@ -146,6 +146,8 @@ def plot_probabilities(result: SoftmaxResult, feature: str, values: Any, at: Map
     shown = list(labels if classes is None else classes)
     if isinstance(classes, str) or not shown or any(label not in labels for label in shown):
         raise ValueError(f"classes is {classes!r}; a list of some of {', '.join(map(repr, labels))} is wanted")
+    if not isinstance(at, Mapping):
+        raise TypeError(f"at is {at!r}; a mapping of features to values is wanted")
     typical = result._typical_values(X)
     if not typical:
         raise ValueError("the model has no feature to draw probabilities against")
@@ -168,6 +170,9 @@ def plot_probabilities(result: SoftmaxResult, feature: str, values: Any, at: Map
     if result.design is not None:
         matrix = result.design.matrix(rows)
     else:
+        for name, value in at.items():
+            if np.ndim(value) or np.asarray(value).dtype.kind not in "biuf":
+                raise ValueError(f"at has {value!r} for {name!r}; a number is wanted")
         matrix = np.array(list(rows.values()), dtype=np.float64).T
     intervals = result._with_known_covariance().predict_proba_interval(matrix, level=level)
     probability, low, high = intervals.estimate, intervals.lower, intervals.upper
@@ -200,6 +205,8 @@ def plot_probabilities(result: SoftmaxResult, feature: str, values: Any, at: Map
                                                for point in points])
         ax.set_xlim(-0.5, len(points) - 0.5)
     ax.set_ylim(0.0, 1.0)
+    ax.set_title(_held_text({name: value for name, value in held.items() if name != feature}), fontsize=8, color=_INK,
+                 loc="left")
     ax.set_xlabel(feature, fontsize=9, color=_INK)
     ax.set_ylabel("probability", fontsize=9, color=_INK)
     _plain_axes(ax)
@@ -234,6 +241,16 @@ def plot_convergence(result: SoftmaxResult, axes: Any) -> NDArray[Any]:
         _plain_axes(panel)
     panels[1].set_xlabel("iteration (last: after the Newton steps at the end)", fontsize=9, color=_INK)
     return panels
+
+
+def _held_text(held: Mapping[str, Any], width: int = 70) -> str:
+    """Return "at a=1.5, b=low", of as many as there is room for."""
+    texts = [f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in held.items()]
+    n = len(texts)
+    while n > 1 and len(", ".join(texts[:n])) > width:
+        n -= 1
+    more = f" and {len(texts) - n} more" if n < len(texts) else ""
+    return f"at {', '.join(texts[:n])}{more}" if texts else ""
 
 
 def _broken(title: str, width: int = 36) -> str:

@@ -14,7 +14,7 @@ or 1. Since dp_i = p_i (1 - p_i) dt_i, the standard error of p_i is p_i (1 - p_i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from csoftmax.estimates import normal_quantile
 from csoftmax.inference import Unseen
 from csoftmax.leverage import contrast_variances
 from csoftmax.samples import Array, DenseSamples, pair_indices
-from csoftmax.tables import import_pandas
+from csoftmax.tables import format_number, import_pandas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ SCALES = ("logit", "probability")
 
 @dataclass(frozen=True, repr=False)
 class ProbabilityIntervals:
-    """Predicted probabilities with standard errors and intervals by the delta method.
+    """Predicted probabilities with standard errors and intervals by the delta method; `print` shows the first rows.
 
     Two arrays are kept, the log odds and their standard errors; the others are computed from them when asked for.
 
@@ -109,6 +109,20 @@ class ProbabilityIntervals:
     def __repr__(self) -> str:
         return (f"<ProbabilityIntervals: {len(self.log_odds)} samples, {len(self.classes)} classes, level "
                 f"{self.level:g} on the {self.scale} scale>")
+
+    def __str__(self) -> str:
+        n, n_classes = self.log_odds.shape
+        shown = min(n, max(1, 20 // n_classes))
+        first = replace(self, log_odds=self.log_odds[:shown], log_odds_std_error=self.log_odds_std_error[:shown])
+        labels = [str(label) for label in self.classes.tolist()]
+        width = max([5, *map(len, labels)])
+        lines = [repr(self), f"{'row':>7}  {'class':<{width}}" + "".join(
+            f"{name:>13}" for name in ("probability", "std err", "lower", "upper"))]
+        columns = [first.estimate, first.std_error, first.lower, first.upper]
+        lines += [f"{row:>7}  {label:<{width}}" + "".join(f"{format_number(column[row, k]):>13}" for column in columns)
+                  for row in range(shown) for k, label in enumerate(labels)]
+        return "\n".join([*lines, *([f"... and {n - shown} more rows: to_frame() has all"] if shown < n else []),
+                          *self.notes])
 
 
 def probability_intervals(rows: Covariates, params: Array, covariance: Array, unseen: Unseen | None,

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import chi2
 
-from csoftmax import sandwich
+from csoftmax import sandwich, tables
 from csoftmax.estimates import EstimateTable
 from csoftmax.samples import Array
 from csoftmax.summary import Summary
@@ -36,13 +37,18 @@ def summary(result: SoftmaxResult, level: float) -> Summary:
         rows_sum_to_0 = not np.any(result.l1) and np.ndim(result.l2) < 2
         against = "symmetric (rows sum to 0)" if rows_sum_to_0 else "none (all rows)"
     proved = "Certified maximum" if result.bias_reduction is None else "Certified solution"
+    df_model = result.n_params - (len(result.classes) - 1) * result.fit_intercept
     left = [("Dep. variable", result.response_name), ("Reference", against),
             ("No. observations", f"{result.nobs:.10g}"), ("Df residuals", f"{result.df_resid:.10g}"),
-            ("Df model", f"{result.n_params - (len(result.classes) - 1) * result.fit_intercept}"),
+            ("Df model", str(df_model)),
             ("Iterations", str(result.n_iter)), (proved, "yes" if result.success else "NO")]
     right = [("Log-likelihood", f"{result.log_likelihood:.3f}"), ("Null log-lik.", f"{result.null_log_likelihood:.3f}"),
              ("Pseudo R-squ.", f"{result.pseudo_r2:.5f}"), ("AIC", f"{known.aic:.3f}"), ("BIC", f"{known.bic:.3f}"),
              ("Covariance", covariance_name(result))]
+    if result.cov_type == "observed" and result.bias_reduction is None and result.success and df_model:
+        # against the null model; a likelihood ratio is chi-squared where the covariance is the information's
+        ratio = 2.0 * (result.log_likelihood - result.null_log_likelihood)
+        right.insert(2, ("LLR p-value", tables.format_pvalue(float(chi2.sf(ratio, df_model)))))
     if result.weight_type != "frequency":
         left.append(("Weights", result.weight_type))
     for name, penalty in (("l1 penalty", result.l1), ("l2 penalty", result.l2)):
@@ -75,6 +81,9 @@ def model_notes(result: SoftmaxResult) -> list[str]:
     if result._separated:
         return []  # the message has it
     notes = _kind_of_errors(result)
+    if result.weight_type == "frequency" and abs(result.nobs - round(result.nobs)) > 1e-9 * result.nobs:
+        notes.append(f"Weights (or counts) are frequencies, of {result.nobs:.6g} rows in all, and not whole numbers: a "
+                     f"survey's weights are weight_type=\"probability\".")
     if result._lacks_covariance:
         return notes
     if result.cov_type == "none":
@@ -87,7 +96,10 @@ def model_notes(result: SoftmaxResult) -> list[str]:
         notes.append(f"AIC and BIC count {result.effective_df:.4g} effective degrees of freedom: the trace of the "
                      f"information times the covariance.")
     if unknown := _undetermined(result):
-        notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: {unknown}.")
+        constant = "" if not result.fit_intercept or result._estimable[-1] else (
+            " The intercept is collinear with a constant column, and with dummies of all levels.")
+        notes.append(f"Not determined by the data (collinear columns), shown as the minimum-norm answer: {unknown}."
+                     f"{constant}")
     if result.cov_type != "none":
         without = [name for name, errors, known in zip(result._parameter_names, result.bse.T, result._estimable,
                                                        strict=True) if known and np.isnan(errors).all()]

@@ -1201,7 +1201,7 @@ class SoftmaxResult:
     # ---------------------------------------------------------------------------------------------- tables and pictures
 
     def summary(self, *, level: float = 0.95) -> Summary:
-        """Return a table: text by `print`, HTML in a notebook, LaTeX by `to_latex()`; a block for each class.
+        """Return a table, a block for each class: text by `print`, HTML by `to_html()` or in a notebook, `to_latex()`.
 
         Examples
         --------
@@ -1216,13 +1216,15 @@ class SoftmaxResult:
         """
         return report.summary(self, level)
 
-    def to_frame(self, *, level: float = 0.95) -> pd.DataFrame:
+    def to_frame(self, *, level: float = 0.95, method: str = "wald") -> pd.DataFrame:
         """Return the estimates as a tidy pandas data frame.
 
         Parameters
         ----------
         level : float
-            Of the Wald intervals.
+            Of the intervals.
+        method : {"wald", "profile"}
+            The intervals are `conf_int`'s.
 
         Returns
         -------
@@ -1236,7 +1238,7 @@ class SoftmaxResult:
         ImportError
             Without pandas: pip install "csoftmax[formula]".
         ValueError
-            If `level` is not between 0 and 1, or the result was saved without its covariance.
+            As from `conf_int`, or if the result was saved without its covariance.
 
         Examples
         --------
@@ -1246,16 +1248,20 @@ class SoftmaxResult:
         [['b', 'x1', 0.9082, 1.0852], ['b', 'Intercept', -1.3623, 1.9749]]
         """
         frame = report.coefficients(self).to_frame(level=level)
+        if method != "wald":
+            ends = self.conf_int(level=level, method=method)
+            shown = [k for k in range(len(self.classes)) if k != self._reference_index]
+            frame["lower"], frame["upper"] = ends[shown].reshape(-1, 2).T
         frame.attrs.update(response_name=self.response_name, reference=self.reference, level=level)
         return frame
 
-    def plot_coefficients(self, features: Sequence[str] | None = None, *, intercept: bool = False, level: float = 0.95,
-                          axes: Any = None) -> NDArray[Any]:
+    def plot_coefficients(self, features: str | Sequence[str] | None = None, *, intercept: bool = False,
+                          level: float = 0.95, axes: Any = None) -> NDArray[Any]:
         """Draw estimates and Wald intervals: a panel for each feature, in its own units, and a row for each class.
 
         Parameters
         ----------
-        features : sequence of str, optional
+        features : str or sequence of str, optional
             By default all.
         intercept : bool
             A last panel for the intercept.

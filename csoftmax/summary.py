@@ -100,7 +100,8 @@ class Summary:
 
     __repr__ = __str__
 
-    def _repr_html_(self) -> str:
+    def to_html(self) -> str:
+        """Return HTML, as a notebook shows it: tables with their style in them, for any page."""
         cell = tables.html_cell
         facts = [tables.html_row(cell(f"{name}:" if name else "", align="left") + cell(text, style="padding-right:2em")
                                  for name, text in cells)
@@ -120,6 +121,8 @@ class Summary:
         if rows:
             parts += tables.html_table("csoftmax-coefficients", rows)
         return "\n".join([*parts, *tables.html_notes(self.notes), "</div>"])
+
+    _repr_html_ = to_html
 
     def to_latex(self, *, caption: str | None = None, label: str | None = None) -> str:
         r"""Return a LaTeX table with booktabs' rules; its document needs `\usepackage{booktabs}`.

@@ -34,6 +34,17 @@ def format_number(x: float) -> str:
     return f"{x:#.4g}" if 1e-4 <= abs(x) < 1 else f"{x:.3e}"
 
 
+def format_pvalue(p: float) -> str:
+    """Return four decimals from 0.001 on, three significant digits below: no p-value is 0.
+
+    Examples
+    --------
+    >>> format_pvalue(0.0312), format_pvalue(1.5e-21), format_pvalue(0.0)
+    ('0.0312', '1.50e-21', '<1e-300')
+    """
+    return "<1e-300" if p < 1e-300 else f"{p:#.3g}" if p < 0.001 else f"{p:.4f}"
+
+
 def wrapped(text: str, width: int) -> list[str]:
     """Return the lines of text, "log-likelihood" in one of them."""
     return textwrap.wrap(text, width, break_on_hyphens=False)

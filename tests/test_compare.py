@@ -92,6 +92,8 @@ def test_arguments_that_are_no_models_or_names_are_refused(data):
     result = cs.fit(*data)
     with pytest.raises(TypeError, match="model 2 is int; a SoftmaxResult is wanted"):
         cs.compare(result, 3)
+    with pytest.raises(TypeError, match=r"model 1 is list; .*one by one: compare\(a, b, names="):
+        cs.compare([result, result])
     with pytest.raises(ValueError, match="compare got no model"):
         cs.compare()
     for names in (["a"], ["a", "a"], ["a", "b", "c"]):
@@ -171,7 +173,8 @@ def test_three_models_fit_into_80_columns(data):
 def test_html_and_latex_have_a_column_for_each_model(data):
     X, y = data
     comparison = cs.compare(cs.fit(X, y), cs.fit(X[:, :2], y), names=["a_1", "<b>"])
-    rows = html_rows(comparison._repr_html_())
+    rows = html_rows(comparison.to_html())
+    assert comparison._repr_html_() == comparison.to_html()
     assert rows[0] == ["", "a_1", "<b>"]
     assert {len(row) for row in rows} == {1, 3}, "a class's title spans its row"
     (latex,) = latex_cells(comparison.to_latex(caption="c", label="l"))

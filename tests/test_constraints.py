@@ -50,6 +50,10 @@ def test_arithmetic_is_that_of_linear_expressions(text, row, value):
     assert sign * values[0] == value
 
 
+def test_a_doubled_equals_sign_is_one():
+    np.testing.assert_array_equal(shown("b: x == 1, c: x==b: x1")[0], shown("b: x = 1, c: x = b: x1")[0])
+
+
 def test_commas_chains_and_sequences_make_several_constraints():
     one = constraints.from_text("b: x = b: x1 = 1, c: x = 0", NAMES)
     other = constraints.from_text(["b: x = b: x1", "b: x1 = 1", "c: x = 0"], NAMES)
@@ -98,6 +102,7 @@ def test_units_do_not_make_constraints_dependent():
     ("b: y = 0", "names the feature 'y'"),
     ("x", "no '='"),
     ("x = ", "'its end' stands where a name"),
+    ("z = 0", "names the feature 'z'.*all columns of the term 'z' together"),
     ("x = 0,", "'its end' stands where a name"),
     ("x = 0 x1", "'x1' stands where an operator"),
     ("x 1 = 0", "'1' stands where '=' or an operator"),

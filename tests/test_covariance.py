@@ -351,6 +351,12 @@ def test_groups_may_have_labels_of_any_kind_in_any_order():
                            expected)
 
 
+def test_the_name_of_a_column_is_no_groups():
+    X, y, _ = table(60, 2, 3)
+    with pytest.raises(ValueError, match=r"groups is 'race'; a label for each row is wanted, such as data\['race'\]"):
+        cs.fit(X, y).with_covariance("cluster", groups="race")
+
+
 @pytest.mark.parametrize("n_groups", [2, 40, 20_000])
 def test_groups_over_many_blocks_of_rows_and_any_number_of_threads_are_the_same_sum(n_groups):
     X, y, rng = table(60_000, 3, 3)

@@ -189,7 +189,7 @@ def test_the_first_class_is_the_first_with_a_positive_weight():
 @pytest.mark.parametrize(
     ("formula", "message"),
     [
-        ("y + g ~ x", r"the left side .* has 2 terms; wanted one column"),
+        ("y + g ~ x", r"the left side .* has 2 terms; wanted one column.*; counts of the classes go to fit"),
         ("y", r"has no left side; wanted 'labels ~ predictors'"),
         ("~ x", r"has no left side"),
         ("y ~ 0", r"the right side .* is empty"),

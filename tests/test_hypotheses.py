@@ -16,6 +16,7 @@ from scipy.stats import chi2, kstest
 import csoftmax as cs
 from csoftmax._threads import row_blocks
 from csoftmax.constraints import Constraints
+from csoftmax.hypotheses import HypothesisTable, chi_squared_test
 from csoftmax.metric import MetricCoordinates
 from csoftmax.objective import SoftmaxObjective
 from csoftmax.restricted import RestrictedCoordinates, plane_of
@@ -353,6 +354,14 @@ def test_a_result_that_is_not_nested_says_what_does_not_fit():
         result.lr_test(cs.fit(smaller, y), q=[1.0])
 
 
+def test_rows_left_out_for_missing_values_are_the_reason_given_where_samples_differ():
+    pytest.importorskip("formulaic")
+    penguins = cs.datasets.load_penguins()
+    full, nested = (cs.fit_formula(f"species ~ {x}", penguins) for x in ("body_mass_g + sex", "body_mass_g"))
+    with pytest.raises(ValueError, match=r"nobs 342.*2 and 11 rows were left out for missing values"):
+        full.lr_test(nested)
+
+
 def test_columns_far_from_0_are_no_combinations_of_each_other():
     X, y = simulated(d=1, seed=28)
     far = 1e9 + X
@@ -425,6 +434,15 @@ def test_a_table_reads_and_becomes_a_data_frame():
     assert max(map(len, lines[1:])) == min(map(len, lines[1:]))
     test = cs.fit(X, y).wald_test("x1 = 0")
     assert str(test).startswith("Wald test of x1 = 0: chi2(2) = ")
+
+
+@pytest.mark.parametrize(("statistic", "shown"), [
+    (3.84, "= 0.0500"), (15.0, "= 0.000108"), (24.0, "= 9.63e-07"), (30.0, "= 4.32e-08"), (5000.0, "< 1e-300"),
+    (np.nan, "= nan")])
+def test_a_p_value_is_never_shown_as_0(statistic, shown):
+    test = chi_squared_test("wald", "x = 0", statistic, 1)
+    assert str(test).endswith(f"p {shown}")
+    assert str(HypothesisTable.of("wald", "", [test])).splitlines()[4].endswith(shown.strip("= ").replace(" ", ""))
 
 
 # ------------------------------------------------------------------------------------------------- combining classes

@@ -447,6 +447,7 @@ def test_a_model_without_features_has_margins_of_its_intercepts():
 
 @pytest.mark.parametrize("ask, error, message", [
     (lambda r, X: r.margins("x9"), ValueError, "features has 'x9'; the model's variables are 'x1', 'x2'"),
+    (lambda r, X: r.margins(0), ValueError, "features has 0; the model's variables are 'x1', 'x2'"),
     (lambda r, X: r.margins(discrete=["x9"]), ValueError, "discrete has 'x9'"),
     (lambda r, X: r.margins(at={"x9": 1}), ValueError, "at has 'x9'"),
     (lambda r, X: r.margins(at="median"), ValueError, "at is 'median'; 'average', 'mean' or a mapping"),

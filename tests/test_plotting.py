@@ -63,13 +63,11 @@ def test_features_choose_the_panels_and_axes_are_the_callers():
     panels = result.plot_coefficients(["x3", "x1"], axes=axes)
     assert [panel.get_title() for panel in panels] == ["x3", "x1"] and panels[0] is axes[0]
     _, one = pyplot.subplots()
-    assert result.plot_coefficients(["x2"], axes=one)[0] is one
+    assert result.plot_coefficients("x2", axes=one)[0] is one
     with pytest.raises(ValueError, match="axes has 2 axes; 3 are wanted, one for each panel"):
         result.plot_coefficients(axes=axes)
     with pytest.raises(ValueError, match=r"features is \['x9'\]; a list of some of 'x1', 'x2', 'x3' is wanted"):
         result.plot_coefficients(["x9"])
-    with pytest.raises(ValueError, match="features is 'x1'; a list"):
-        result.plot_coefficients("x1")
     with pytest.raises(ValueError, match="no coefficient to draw"):
         result.plot_coefficients([])
 
@@ -120,6 +118,26 @@ def test_lines_are_predictions_with_the_other_features_at_their_weighted_means(n
     for k in range(n_classes):
         np.testing.assert_allclose(ax.lines[k].get_xdata(), grid, rtol=1e-15)
         np.testing.assert_allclose(ax.lines[k].get_ydata(), wanted[:, k], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("at", "error", "says"), [
+    (3, TypeError, "at is 3; a mapping of features to values is wanted"),
+    ({"x2": "high"}, ValueError, "at has 'high' for 'x2'; a number is wanted"),
+    ({"x2": [0.0, 1.0]}, ValueError, r"at has \[0.0, 1.0\] for 'x2'; a number is wanted"),
+    ({"x9": 0.0}, ValueError, "at names 'x9'; one of 'x1', 'x2' is wanted"),
+    ({"x1": 0.0}, ValueError, "at holds 'x1' still"),
+])
+def test_at_says_what_it_wants(at, error, says):
+    with pytest.raises(error, match=says):
+        make(d=2).plot_probabilities("x1", at=at)
+
+
+def test_where_the_other_features_are_held_stands_above_the_picture():
+    assert make(d=3).plot_probabilities("x1", at={"x2": 0.5, "x3": -2.0}).get_title("left") == "at x2=0.5, x3=-2"
+    assert make(d=1).plot_probabilities("x1").get_title("left") == ""
+    at = {f"x{i}": 1000.0 * i for i in range(2, 21)}
+    assert make(d=20, l2=1.0).plot_probabilities("x1", at=at).get_title("left") == (
+        "at x2=2000, x3=3000, x4=4000, x5=5000, x6=6000, x7=7000, x8=8000, x9=9000 and 11 more")
 
 
 @pytest.mark.parametrize("options", [{}, {"reference": 1}, {"l2": 2.0}, {"bias_reduction": "firth"}])

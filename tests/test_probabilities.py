@@ -132,6 +132,22 @@ def test_where_there_are_no_standard_errors_probabilities_stand_alone():
     assert empty.estimate.tolist() == [[0.5, 0.5]] * 2 and empty.std_error.tolist() == [[0.0, 0.0]] * 2
 
 
+def test_intervals_print_their_first_rows_and_say_how_many_there_are():
+    X, y, _ = made(3, 2)
+    intervals = cs.fit(X, y).predict_proba_interval(X, level=0.9)
+    lines = str(intervals).splitlines()
+    assert lines[0] == repr(intervals) and len(lines) == 2 + 6 * 3 + 1
+    for k, line in enumerate(lines[2 + 3:2 + 6]):  # of row 1
+        values = (intervals.estimate, intervals.std_error, intervals.lower, intervals.upper)
+        assert line.split()[:2] == ["1", str(intervals.classes[k])]
+        np.testing.assert_allclose([float(text) for text in line.split()[2:]], [value[1, k] for value in values],
+                                   rtol=6e-4)  # four digits
+    assert lines[-1] == f"... and {len(X) - 6} more rows: to_frame() has all"
+    assert len(str(cs.fit(X, y).predict_proba_interval(X[:1])).splitlines()) == 2 + 3
+    sparse = str(cs.fit(X, y, l1=1.0).predict_proba_interval(X[:1]))
+    assert "nan" in sparse and sparse.splitlines()[-1].startswith("With l1 > 0")
+
+
 def test_new_data_of_a_formula_give_the_intervals_of_its_design():
     pytest.importorskip("pandas")
     pytest.importorskip("formulaic")

@@ -244,6 +244,19 @@ def test_models_without_intercept_or_feature_have_intervals():
         np.testing.assert_allclose(deviance, chi2.ppf(0.95, 1), rtol=1e-7)
 
 
+def test_a_frame_has_the_profile_intervals_beside_their_names():
+    X, y = np.arange(40.0)[:, np.newaxis] % 7, np.arange(40) % 3
+    for reference in (None, 1):
+        result = cs.fit(X, y, reference=reference)
+        shown = [k for k in range(3) if k != reference]
+        frame = result.to_frame(level=0.9, method="profile")
+        np.testing.assert_array_equal(frame[["lower", "upper"]],
+                                      result.conf_int(level=0.9, method="profile")[shown].reshape(-1, 2))
+        assert frame.drop(columns=["lower", "upper"]).equals(result.to_frame().drop(columns=["lower", "upper"]))
+        with pytest.raises(ValueError, match="method is 'lr'"):
+            result.to_frame(method="lr")
+
+
 def test_what_is_not_asked_for_is_nan_whichever_the_method():
     X, y = simulated(d=2, seed=13)
     result = cs.fit(X, y, reference=0)

@@ -21,7 +21,8 @@ def pytest_generate_tests(metafunc):
         folder = None if folder is None else Path(folder)
         pairs = [(kind, name) for kind in kinds for name in references_io.names(kind, folder=folder)]
         if not pairs:
-            raise pytest.UsageError(f"--references {folder} holds no reference of the kinds {kinds}")
+            raise pytest.UsageError(f"--references {folder} holds no reference of the kinds {kinds}; a folder with "
+                                    f"refs/*.json and data/ is wanted")
         metafunc.parametrize("reference", pairs, ids=[name for _, name in pairs],
                              indirect=True)
 

@@ -247,6 +247,12 @@ def test_text_that_is_not_json_is_refused_and_a_missing_file_is_named(tmp_path):
         cs.from_json(tmp_path / "absent.json")
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path, data):
+    path = tmp_path / "none" / "m.json"
+    with pytest.raises(FileNotFoundError, match=r"m.json', and the folder '.*none' does not exist"):
+        cs.fit(*data).to_json(path)
+
+
 def test_a_failed_write_leaves_the_old_file_as_it_was(tmp_path, result):
     path = tmp_path / "model.json"
     path.write_text("old")

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
 import csoftmax as cs
 from csoftmax import tables
@@ -105,7 +106,8 @@ def test_text_html_and_latex_show_the_same_numbers():
     shown = [k for k, label in enumerate(result.classes) if label != result.reference]
     numbers = {f"{x:.4f}" for x in result.params[shown].ravel() if abs(x) >= 1}
     numbers |= {f"{z:.3f}" for z in result.zvalues[shown].ravel()}
-    html = [cell for row in html_rows(summary._repr_html_()) for cell in row]
+    html = [cell for row in html_rows(summary.to_html()) for cell in row]
+    assert summary._repr_html_() == summary.to_html()
     latex = [cell.strip("$") for rows in latex_cells(summary.to_latex()) for row in rows for cell in row]
     for number in numbers:
         assert number in str(summary)
@@ -217,6 +219,37 @@ def test_collinear_columns_are_named_below_the_table_once():
     text = " ".join(str(cs.fit(X, np.arange(30) % 3).summary()).split())
     assert "Not determined by the data (collinear columns), shown as the minimum-norm answer: x1, x2." in text
     assert "No standard errors" not in text
+
+
+def test_the_likelihood_ratio_against_the_null_model_is_in_the_summary_where_it_is_chi_squared():
+    X, y = np.random.default_rng(5).standard_normal((60, 2)), np.arange(60) % 3
+    result = cs.fit(X, y)
+    expected = tables.format_pvalue(result.lr_test(cs.fit(X[:, :0], y)).pvalue)
+    assert ("LLR p-value", expected) in result.summary().facts[1]
+    through_0 = cs.fit(X, y, fit_intercept=False)
+    assert ("LLR p-value", tables.format_pvalue(chi2.sf(2.0 * (through_0.log_likelihood + 60 * np.log(3.0)), 4))) in \
+        through_0.summary().facts[1]
+    weighted = cs.fit(X, y, sample_weight=np.linspace(1.0, 2.0, 60), weight_type="probability")
+    for other in (result.with_covariance("HC1"), weighted, cs.fit(X, y, l2=1.0), cs.fit(X, y, l1=1.0),
+                  cs.fit(X, y, bias_reduction="firth"), cs.fit(X[:, :0], y)):
+        assert "LLR" not in str(other.summary())
+
+
+def test_a_constant_column_is_said_to_repeat_the_intercept():
+    X, y = np.column_stack([np.arange(30.0) % 7, np.ones(30)]), np.arange(30) % 3
+    assert "The intercept is collinear with a constant column" in str(cs.fit(X, y).summary())
+    twice = np.column_stack([X[:, 0], 2.0 * X[:, 0]])
+    for other in (cs.fit(twice, y), cs.fit(X, y, fit_intercept=False)):
+        assert "constant column" not in str(other.summary())
+
+
+def test_frequencies_that_are_not_whole_numbers_are_asked_whether_they_are_a_surveys():
+    X, y = np.arange(30.0)[:, np.newaxis] % 7, np.arange(30) % 3
+    asked = "survey's weights are"
+    weights = np.linspace(0.5, 2.31, 30)
+    assert asked in " ".join(cs.fit(X, y, sample_weight=weights).summary().notes)
+    for options in ({}, {"sample_weight": np.arange(30) % 4}, {"sample_weight": weights, "weight_type": "probability"}):
+        assert asked not in " ".join(cs.fit(X, y, **options).summary().notes)
 
 
 def test_a_singular_information_is_given_as_the_reason(monkeypatch):
