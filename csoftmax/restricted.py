@@ -97,17 +97,17 @@ class RestrictedCoordinates(MetricCoordinates):
         rotated: Array = lapack.dormqr("L", trans, self._reflections, self._tau, columns, 64 * max(columns.shape))[0]
         return rotated
 
-    def _lifted(self, columns: Array) -> Array:
+    def lifted(self, columns: Array) -> Array:
         """Return N columns."""
         return self._rotated(np.concatenate([np.zeros((self._n_fixed, columns.shape[1])), columns]), "N")
 
-    def _along(self, columns: Array) -> Array:
+    def along(self, columns: Array) -> Array:
         """Return N' columns."""
         return self._rotated(columns, "T")[self._n_fixed:]
 
     def point(self, v: Array) -> Array:
         """Return u."""
-        return self._origin + self._lifted(v[:, np.newaxis]).ravel()
+        return self._origin + self.lifted(v[:, np.newaxis]).ravel()
 
     def fixed_part(self, gradient: Array) -> Array:
         """Return what a gradient by u has across the plane: its projection on the rows of A."""
@@ -125,7 +125,7 @@ class RestrictedCoordinates(MetricCoordinates):
 
     def loss_and_gradient(self, u: Array) -> tuple[float, Array]:
         value, gradient = self.whole.loss_and_gradient(self.point(u))
-        return value, self._along(gradient[:, np.newaxis]).ravel()
+        return value, self.along(gradient[:, np.newaxis]).ravel()
 
     def rounding(self, u: Array) -> Rounding:
         return self.whole.rounding(self.point(u))
@@ -134,15 +134,15 @@ class RestrictedCoordinates(MetricCoordinates):
         return self.whole.hidden_gradient(self.point(u))
 
     def hessian_product(self, u: Array, v: Array) -> Array:
-        product = self.whole.hessian_product(self.point(u), self._lifted(v[:, np.newaxis]).ravel())
-        return self._along(product[:, np.newaxis]).ravel()
+        product = self.whole.hessian_product(self.point(u), self.lifted(v[:, np.newaxis]).ravel())
+        return self.along(product[:, np.newaxis]).ravel()
 
     def hessian(self, u: Array, mass: Array | None = None) -> Array:
-        half = self._along(self.whole.hessian(self.point(u), mass))
-        return np.ascontiguousarray(self._along(np.ascontiguousarray(half.T)))
+        half = self.along(self.whole.hessian(self.point(u), mass))
+        return np.ascontiguousarray(self.along(np.ascontiguousarray(half.T)))
 
     def logit_range(self, v: Array) -> float:
-        return self.whole.logit_range(self._lifted(v[:, np.newaxis]).ravel())
+        return self.whole.logit_range(self.lifted(v[:, np.newaxis]).ravel())
 
     def params(self, u: Array) -> Array:
         return self.whole.params(self.point(u))
@@ -152,4 +152,4 @@ class RestrictedCoordinates(MetricCoordinates):
 
     def nearest(self, u: Array) -> Array:
         """Return the v of the point of the plane nearest to u."""
-        return self._along((u - self._origin)[:, np.newaxis]).ravel()
+        return self.along((u - self._origin)[:, np.newaxis]).ravel()
