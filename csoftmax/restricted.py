@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from scipy import linalg
@@ -62,11 +63,18 @@ def plane_of(coordinates: MetricCoordinates, constraints: Constraints) -> Plane:
     return Plane(A / size[:, np.newaxis], b / size, n_unseen)
 
 
+def _of_u(self: RestrictedCoordinates) -> NoReturn:
+    raise AttributeError("coordinates on a plane do not have this: `whole` has, of u")
+
+
 class RestrictedCoordinates(MetricCoordinates):
     """Coordinates v of the points u = origin + N v that have A u = b; see `MetricCoordinates`.
 
     `whole` are those of u.
     """
+
+    # what has u's shape
+    covariance = contrast_factors = pulled = pulled_outer_product = by_coordinates = extended = property(_of_u)
 
     def __init__(self, whole: MetricCoordinates, plane: Plane) -> None:
         self.__dict__.update(whole.__dict__)
