@@ -32,7 +32,7 @@ from csoftmax.maximize import Maximum, maximize
 from csoftmax.metric import MetricCoordinates
 from csoftmax.objective import SoftmaxObjective
 from csoftmax.restricted import RestrictedCoordinates, plane_of
-from csoftmax.samples import Array, DenseSamples, JoinedSamples
+from csoftmax.samples import Array, DenseSamples, JoinedColumns
 from csoftmax.tables import format_pvalue, import_pandas
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ def score_of_columns(coordinates: MetricCoordinates, params: Array, extra: NDArr
     """
     samples = coordinates.objective.samples
     d = samples.n_features
-    joined = JoinedSamples(samples, extra)
+    joined = samples.replace(X=JoinedColumns(samples.X, extra), shift=None, scale=None, single=False)
     more = MetricCoordinates(SoftmaxObjective.from_samples(joined, np.zeros(joined.n_features)))
     u = more.coordinates(np.insert(params, [d] * extra.shape[1], 0.0, axis=1))
     return score(Fitted(more, u, np.nan), all_zero(range(d, joined.n_features), joined.params_shape, text))
@@ -324,7 +324,7 @@ def _check_nested_columns(full: DenseSamples, nested: DenseSamples) -> None:
 
     What a combination leaves of a column has the squared length G_nn - G_nf G_ff^+ G_fn, G the Gram matrix of both.
     """
-    joined = JoinedSamples(full, nested.X)
+    joined = full.replace(X=JoinedColumns(full.X, nested.X), shift=None, scale=None, single=False)
     with_intercept = full.fit_intercept or nested.fit_intercept
     gram = joined.standardized(joined.column_totals()).replace(fit_intercept=with_intercept).gram()
     ours = np.arange(len(gram)) < full.n_features

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from scipy import linalg
@@ -62,11 +63,18 @@ def plane_of(coordinates: MetricCoordinates, constraints: Constraints) -> Plane:
     return Plane(A / size[:, np.newaxis], b / size, n_unseen)
 
 
+def _of_u(self: RestrictedCoordinates) -> NoReturn:
+    raise AttributeError("coordinates on a plane do not have this: `whole` has, of u")
+
+
 class RestrictedCoordinates(MetricCoordinates):
     """Coordinates v of the points u = origin + N v that have A u = b; see `MetricCoordinates`.
 
     `whole` are those of u.
     """
+
+    # what has u's shape
+    covariance = contrast_factors = pulled = pulled_outer_product = by_coordinates = extended = property(_of_u)
 
     def __init__(self, whole: MetricCoordinates, plane: Plane) -> None:
         self.__dict__.update(whole.__dict__)
@@ -97,17 +105,17 @@ class RestrictedCoordinates(MetricCoordinates):
         rotated: Array = lapack.dormqr("L", trans, self._reflections, self._tau, columns, 64 * max(columns.shape))[0]
         return rotated
 
-    def _lifted(self, columns: Array) -> Array:
+    def lifted(self, columns: Array) -> Array:
         """Return N columns."""
         return self._rotated(np.concatenate([np.zeros((self._n_fixed, columns.shape[1])), columns]), "N")
 
-    def _along(self, columns: Array) -> Array:
+    def along(self, columns: Array) -> Array:
         """Return N' columns."""
         return self._rotated(columns, "T")[self._n_fixed:]
 
     def point(self, v: Array) -> Array:
         """Return u."""
-        return self._origin + self._lifted(v[:, np.newaxis]).ravel()
+        return self._origin + self.lifted(v[:, np.newaxis]).ravel()
 
     def fixed_part(self, gradient: Array) -> Array:
         """Return what a gradient by u has across the plane: its projection on the rows of A."""
@@ -125,7 +133,7 @@ class RestrictedCoordinates(MetricCoordinates):
 
     def loss_and_gradient(self, u: Array) -> tuple[float, Array]:
         value, gradient = self.whole.loss_and_gradient(self.point(u))
-        return value, self._along(gradient[:, np.newaxis]).ravel()
+        return value, self.along(gradient[:, np.newaxis]).ravel()
 
     def rounding(self, u: Array) -> Rounding:
         return self.whole.rounding(self.point(u))
@@ -134,15 +142,15 @@ class RestrictedCoordinates(MetricCoordinates):
         return self.whole.hidden_gradient(self.point(u))
 
     def hessian_product(self, u: Array, v: Array) -> Array:
-        product = self.whole.hessian_product(self.point(u), self._lifted(v[:, np.newaxis]).ravel())
-        return self._along(product[:, np.newaxis]).ravel()
+        product = self.whole.hessian_product(self.point(u), self.lifted(v[:, np.newaxis]).ravel())
+        return self.along(product[:, np.newaxis]).ravel()
 
     def hessian(self, u: Array, mass: Array | None = None) -> Array:
-        half = self._along(self.whole.hessian(self.point(u), mass))
-        return np.ascontiguousarray(self._along(np.ascontiguousarray(half.T)))
+        half = self.along(self.whole.hessian(self.point(u), mass))
+        return np.ascontiguousarray(self.along(np.ascontiguousarray(half.T)))
 
     def logit_range(self, v: Array) -> float:
-        return self.whole.logit_range(self._lifted(v[:, np.newaxis]).ravel())
+        return self.whole.logit_range(self.lifted(v[:, np.newaxis]).ravel())
 
     def params(self, u: Array) -> Array:
         return self.whole.params(self.point(u))
@@ -152,4 +160,4 @@ class RestrictedCoordinates(MetricCoordinates):
 
     def nearest(self, u: Array) -> Array:
         """Return the v of the point of the plane nearest to u."""
-        return self._along((u - self._origin)[:, np.newaxis]).ravel()
+        return self.along((u - self._origin)[:, np.newaxis]).ravel()

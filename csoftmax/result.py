@@ -272,8 +272,13 @@ class SoftmaxResult:
 
     def _profile_intervals(self, level: float, chosen: NDArray[np.bool_], names: constraints.Names) -> Array:
         fitted = self._likelihood("a profile interval", maximum=not self._separated)
-        profile = Profile(fitted, level, self._separated)
         ends = np.full((*self.params.shape, 2), np.nan)
+        try:
+            profile = Profile(fitted, level, self._separated)
+        except ProfileError as error:
+            warnings.warn(f"no coefficient has a profile interval: {error}", ConvergenceWarning,
+                          stacklevel=outside_stacklevel())
+            return ends
         for k, i in np.argwhere(chosen):
             if k == self._reference_index:
                 continue

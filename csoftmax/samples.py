@@ -487,26 +487,25 @@ def _outer_products(rows: Array, weights: Array | None = None) -> Array:
     return out
 
 
-class JoinedSamples(DenseSamples):
-    """Samples with more columns after those of X; both are put side by side a block of rows at a time.
+class JoinedColumns:
+    """Columns beside those of X, as one array of rows that are put together when asked for: a block at a time.
 
     Parameters
     ----------
-    samples : DenseSamples
+    X : ndarray of shape (n_samples, n_features)
     extra : ndarray of shape (n_samples, n_extra)
-        Real, of any dtype.
+        Real, both, of any dtype.
     """
 
-    def __init__(self, samples: DenseSamples, extra: NDArray[Any]) -> None:
-        self.__dict__.update(samples.__dict__, single=False, shift=None, scale=None, _whole=None)
-        self._first, self._extra = self.__dict__.pop("_X"), extra  # there is no X in one piece
-        self.n_features = samples.n_features + extra.shape[1]
+    dtype = np.dtype(np.float64)
 
-    def _plain_rows(self, start: int, stop: int) -> tuple[NDArray[Any], int]:
-        rows = np.empty((stop - start, self.n_features))
-        rows[:, :self._first.shape[1]] = self._first[start:stop]
-        rows[:, self._first.shape[1]:] = self._extra[start:stop]
-        return rows, _FLOAT64
+    def __init__(self, X: NDArray[Any], extra: NDArray[Any]) -> None:
+        self._parts = X, extra
+        self.shape = len(X), X.shape[1] + extra.shape[1]
+
+    def __getitem__(self, key: Any) -> Array:
+        rows, columns = key if isinstance(key, tuple) else (key, slice(None))
+        return np.concatenate([part[rows] for part in self._parts], axis=1, dtype=np.float64)[:, columns]
 
 
 def assemble_pairs(pairs: Array, n_classes: int) -> Array:
@@ -533,6 +532,8 @@ def _is_float32(X: NDArray[Any]) -> bool:
 
 def kernel_view(X: NDArray[Any]) -> tuple[NDArray[Any], int | None]:
     """Return X as the kernels read it and their number for its elements; None for a dtype that they don't read."""
+    if isinstance(X, JoinedColumns):
+        return X, None
     dtype = X.dtype
     kind = kernels.KINDS.get(dtype.char) if dtype.isnative and X.flags.aligned else None
     if dtype.kind == "b":

@@ -218,6 +218,50 @@ def find_separation(samples: DenseSamples, classes: NDArray[Any], feature_names:
                       witness.rows)
 
 
+class RisingDirections:
+    """The directions along which no sample's likelihood falls, asked for one along which a contrast rises.
+
+    The working set grows from question to question.
+
+    Parameters
+    ----------
+    samples : DenseSamples
+    time_limit : float
+        Seconds for each question.
+    """
+
+    def __init__(self, samples: DenseSamples, time_limit: float = DEFAULT_TIME_LIMIT) -> None:
+        self._search = _Search(samples, time_limit, time.monotonic() + time_limit)
+        if self._search.n_coefficients <= _MAX_COEFFICIENTS:
+            self._search.prepare()
+
+    def along(self, contrast: Array) -> Array | None:
+        """Return V of shape (n_classes, p), in the units of X, with sum_ki contrast[k, i] V_ki > 0; or None.
+
+        V is rounded to float64 from a rational direction whose margins were computed exactly and are none below 0.
+        None: no such direction was found, which is no proof that there is none.
+
+        Parameters
+        ----------
+        contrast : ndarray of shape (n_classes, p)
+            Its sums over classes are 0.
+        """
+        search = self._search
+        if search.n_coefficients > _MAX_COEFFICIENTS:
+            return None
+        search.deadline = time.monotonic() + search.time_limit
+        try:
+            V = search.rising(contrast)
+            witness = None if V is None else search.verified_weak(V)
+        except _GaveUp:
+            return None
+        if witness is None:
+            return None
+        terms = contrast * witness.direction
+        # far above the rounding of V
+        return witness.direction if terms.sum() > _FEASIBILITY * np.abs(terms).sum() else None
+
+
 class _GaveUp(Exception):
     """The question stays open; the message is the reason."""
 
@@ -348,6 +392,13 @@ class _Rows:
             return V
         return np.column_stack([V, params[:, -1] + params[:, self.columns] @ self.shift])
 
+    def contrast_in_z(self, contrast: Array) -> Array:
+        """Return what applies to V, in the columns of the programs, as `contrast` does to parameters in X's units."""
+        target = contrast[:, self.columns] * self.scale
+        if self.samples.fit_intercept:
+            target = np.column_stack([target - contrast[:, -1:] * (self.shift * self.scale), contrast[:, -1]])
+        return target if self.whitening is None else target @ self.whitening
+
     def in_units_of_x(self, table: NDArray[Any]) -> Array:
         """Return a table of ints, of shape (n_classes, q), as float64 of shape (n_classes, p) in the units of X."""
         unit = max(abs(value) for value in table.ravel())
@@ -410,21 +461,28 @@ class _Search:
             if known is not None:
                 return "complete", known
             raise _GaveUp(f"{self.n_coefficients} coefficients; up to {_MAX_COEFFICIENTS} are tried")
-        self.rows.choose_columns()
+        self.prepare()
         if not self.rows.q:
             return None  # all logits are 0 whatever the coefficients
-        if self.rows.smallest < _WELL_CONDITIONED:
-            self.rows.whiten()
         try:
             return self._by_programs(known)
         except _Rounding:
             if self.rows.whitening is not None:
                 raise
             self.rows.whiten()
+            self._start()
             return self._by_programs(known)
 
-    def _by_programs(self, known: _Witness | None) -> tuple[str, _Witness] | None:
+    def prepare(self) -> None:
+        """Choose the columns and begin the working set."""
+        self.rows.choose_columns()
+        if not self.rows.q:
+            return
+        if self.rows.smallest < _WELL_CONDITIONED:
+            self.rows.whiten()
         self._start()
+
+    def _by_programs(self, known: _Witness | None) -> tuple[str, _Witness] | None:
         weak, strict = None, None
         if known is None:
             weak = self._weak_direction()
@@ -435,7 +493,7 @@ class _Search:
         for V in (self._sparsest_direction(complete), strict, weak):
             if V is None:
                 continue
-            witness = self._verified_strict(V) if complete else self._verified_weak(V)
+            witness = self._verified_strict(V) if complete else self.verified_weak(V)
             if witness is not None:
                 return "complete" if witness.strict else "quasi", witness
         if known is not None:
@@ -550,6 +608,27 @@ class _Search:
             if not self._add_violated(V, -_VIOLATED):
                 return self._in_z(V)
 
+    def rising(self, contrast: Array) -> Array | None:
+        """Return V, in z, with no margin below 0 along which a contrast of the units of X rises most; or None.
+
+        Maximises it over V in [-1, 1], the last class's row 0.
+        """
+        if not self.rows.q:
+            return None
+        target = self.rows.contrast_in_z(contrast)
+        size = np.abs(target).max()
+        if not size:
+            return None
+        target = (target / size)[:-1].ravel()
+        while True:
+            A = self._A[:, :-self.rows.q]
+            answer = self._solve(-target, A, np.zeros(A.shape[0]), (-1, 1))
+            if not target @ answer.x > _VIOLATED:
+                return None
+            V = np.append(answer.x, np.zeros(self.rows.q)).reshape(self.n_classes, -1)
+            if not self._add_violated(V, -_VIOLATED):
+                return self._in_z(V)
+
     def _proves_none(self, A: sparse.csr_matrix, multipliers: Array) -> tuple[bool, Array]:
         """Tell whether multipliers prove that no direction has margins >= 0, not all 0; and return A's null space.
 
@@ -627,7 +706,7 @@ class _Search:
                 return _Witness(self.rows.in_units_of_x(table), True, exact.pairs, exact.rows)
         return None
 
-    def _verified_weak(self, V: Array) -> _Witness | None:
+    def verified_weak(self, V: Array) -> _Witness | None:
         """Return the witness next to V whose margins are exactly 0 or above; None where it is not found."""
         # in units of 2^-20 of the largest what differs by the program's tolerance alone becomes equal
         for bits, sparse_as_it_is, all_near in itertools.product((20, 40), (True, False), (True, False)):

@@ -20,6 +20,7 @@ from csoftmax.hypotheses import HypothesisTable, chi_squared_test
 from csoftmax.metric import MetricCoordinates
 from csoftmax.objective import SoftmaxObjective
 from csoftmax.restricted import RestrictedCoordinates, plane_of
+from csoftmax.samples import DenseSamples, JoinedColumns
 
 # two certified maxima, each to 1e-9 of the summed log-likelihood or better
 LR_TOLERANCE = {"rtol": 1e-9, "atol": 1e-8}
@@ -624,6 +625,25 @@ def test_a_constraint_in_words_takes_no_values_beside_it():
         cs.fit(X, y).wald_test("x1 = 0", [1.0])
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8, bool])
+def test_samples_with_columns_beside_are_those_of_one_table(dtype):
+    X, y = simulated(n=50, d=3, seed=28)
+    first, extra = (3.0 * X[:, :2]).astype(dtype), np.asfortranarray(X[:, 2:])
+    samples = DenseSamples(first, 3, codes=y)
+    joined = samples.replace(X=JoinedColumns(first, extra))
+    table = samples.replace(X=np.column_stack([first.astype(float), extra]))
+    params = np.random.default_rng(29).standard_normal((3, 4))
+    rows, columns = np.array([4, 1, 30]), np.array([2, 0])
+    for changed in (lambda samples: samples, lambda samples: samples.part(slice(3, 20)),
+                    lambda samples: samples.part(rows), lambda samples: samples.of_features(columns)):
+        one, other = changed(joined), changed(table)
+        assert (one.n_samples, one.params_shape) == (other.n_samples, other.params_shape)
+        w = params[:, :one.params_shape[1]].copy()
+        np.testing.assert_array_equal(one.log_likelihood_and_gradient(w)[1], other.log_likelihood_and_gradient(w)[1])
+        np.testing.assert_array_equal(one.gram(), other.gram())
+        np.testing.assert_array_equal(one.column_totals(), other.column_totals())
+
+
 # ------------------------------------------------------------------------------------------ the plane of constraints
 
 def test_coordinates_of_the_plane_are_those_of_points_that_meet_the_constraints():
@@ -650,6 +670,8 @@ def test_coordinates_of_the_plane_are_those_of_points_that_meet_the_constraints(
     np.testing.assert_allclose(restricted.hessian(v) @ step, product, rtol=1e-5, atol=1e-13)
     np.testing.assert_allclose(restricted.hessian_product(v, w), restricted.hessian(v) @ w, rtol=1e-10, atol=1e-12)
     assert restricted.logit_range(w) == pytest.approx(whole.logit_range(restricted.point(w) - restricted.point(0 * w)))
+    for name in ("covariance", "pulled", "pulled_outer_product", "contrast_factors", "by_coordinates", "extended"):
+        assert hasattr(whole, name) and not hasattr(restricted, name), f"{name} would answer for u's shape"
     null = linalg.null_space(plane.A)
     u = rng.standard_normal(whole.n_coordinates)
     np.testing.assert_allclose(null.T @ restricted.fixed_part(u), 0.0, atol=1e-14)

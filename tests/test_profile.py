@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import references_io
+from scipy import special
 from scipy.optimize import toms748
 from scipy.stats import chi2
 
@@ -216,6 +217,118 @@ def test_rows_without_weight_and_counts_of_0_do_not_end_an_interval():
     assert ends[0][0, 1] == np.inf and ends[0][1, 0] == -np.inf
     for other in ends[1:]:
         np.testing.assert_allclose(other, ends[0], rtol=1e-6)
+
+
+def fit_separated(X, y, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cs.SeparationWarning)
+        return cs.fit(X, y, reference=0, **options)
+
+
+# x = 3 is in both classes: with a row of that value in each the supremum is that of those two rows, 2 log(1/2)
+STEPS = np.array([0, 1, 2, 3, 3, 4, 5, 6.0])
+
+
+def one_covariate_profile(x, y, slope):
+    """max over the intercept of L, two classes: where the probabilities of class 1 sum to the number of its rows."""
+    low, high = -800.0 - np.abs(slope * x).max(), 800.0 + np.abs(slope * x).max()
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if special.expit(slope * x + middle).sum() > y.sum() else (middle, high)
+    return -np.logaddexp(0.0, (1 - 2 * y) * (slope * x + low)).sum()
+
+
+@pytest.mark.parametrize("outlier", [30.0, 3e3, 1e4, 1e5, 1e6, 1e7])
+def test_an_outlier_that_is_in_its_class_changes_no_end(outlier):
+    y = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    without = fit_separated(STEPS[:, np.newaxis], y).conf_int(method="profile")
+    ends = fit_separated(np.append(STEPS, outlier)[:, np.newaxis], np.append(y, 1)).conf_int(method="profile")
+    # 1e-8 of the bounds on each likelihood
+    np.testing.assert_allclose(ends, without, rtol=1e-6)
+    assert ends[1, 0, 1] == np.inf and ends[1, 1, 0] == -np.inf
+    deviance = -2.0 * (2.0 * np.log(2.0) + one_covariate_profile(STEPS, y, ends[1, 0, 0]))
+    np.testing.assert_allclose(deviance, chi2.ppf(0.95, 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_ends_of_separated_lognormal_samples_have_the_deviance_of_the_level(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.lognormal(0.0, 2.5, 30)
+    y = (x >= np.sort(x)[rng.integers(3, 27)]).astype(int)
+    ends = fit_separated(x[:, np.newaxis], y).conf_int(method="profile")[1]
+    assert ends[0, 1] == np.inf and ends[1, 0] == -np.inf
+    np.testing.assert_allclose(-2.0 * one_covariate_profile(x, y, ends[0, 0]), chi2.ppf(0.95, 1), rtol=1e-6)
+
+
+def test_a_tie_broken_by_1e_6_makes_ends_finite_whatever_other_class_is_separated():
+    x = np.array([0, 1, 2, 3, 3 + 1e-6, 4, 5, 6, 100, 101.0])[:, np.newaxis]
+    y = np.array([0, 0, 0, 1, 0, 1, 1, 1, 2, 2])
+    ends = fit_separated(x, y).conf_int(method="profile")
+    # class 2 is as far from the others as can be: its rows tell nothing about the others' difference
+    alone = cs.fit(x[:8], y[:8], reference=0).conf_int(method="profile")
+    np.testing.assert_allclose(ends[1], alone[1], rtol=1e-6)
+    assert np.isfinite(ends[1]).all() and 2e6 < ends[1, 0, 1] < 4e6
+    assert np.isinf(ends[2]).tolist() == [[False, True], [True, False]]
+
+
+def test_an_offset_along_a_column_moves_the_ends_by_it():
+    y = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    ends = fit_separated(STEPS[:, np.newaxis], y).conf_int(method="profile")[1]
+    offset = np.column_stack([np.zeros(8), 0.7 * STEPS - 2.0])
+    moved = fit_separated(STEPS[:, np.newaxis], y, offset=offset).conf_int(method="profile")[1]
+    np.testing.assert_allclose(moved, ends - [[0.7], [-2.0]], rtol=1e-6)
+
+
+def test_separated_counts_are_their_rows():
+    x, y = np.append(STEPS, 40.0), np.array([0, 0, 0, 0, 1, 1, 1, 1, 2])
+    places, row = np.unique(x, return_inverse=True)
+    counts = np.zeros((len(places), 3))
+    np.add.at(counts, (row, y), 1.0)
+    ends, of_counts = (fit_separated(*data).conf_int(method="profile") for data in
+                       ((x[:, np.newaxis], y), (places[:, np.newaxis], counts)))
+    np.testing.assert_allclose(of_counts, ends, rtol=1e-6)
+    assert np.isinf(ends[1:]).any() and np.isfinite(ends[1:]).any()
+
+
+def test_separated_intervals_do_not_depend_on_units():
+    X, y = simulated(d=2, C=2, seed=17)
+    X[:, 1] = np.where(y == 1, X[:, 1] > 0, 0.0)
+    ends = fit_separated(X, y).conf_int(method="profile")[1]
+    changed = fit_separated(X * [1e6, 1e-3] + [1e9, 0.0], y).conf_int(method="profile", coefficients="x1, x2")[1]
+    np.testing.assert_allclose(changed[:2] * np.array([[1e6], [1e-3]]), ends[:2], rtol=1e-6)
+    assert np.isinf(ends).tolist() == [[False, False], [False, True], [False, False]]
+
+
+def test_bounds_of_a_supremum_that_differ_make_no_end(monkeypatch):
+    from csoftmax import profile
+    result = fit_separated(STEPS[:, np.newaxis], [0, 0, 0, 0, 1, 1, 1, 1])
+    supremum = profile._supremum
+
+    def of_all_alone(there, u, contrast=None, c=0.0):
+        if contrast is not None:
+            raise profile.ProfileError("the bounds of a supremum differ")
+        return supremum(there, u)
+
+    monkeypatch.setattr(profile, "_supremum", of_all_alone)
+    with pytest.warns(cs.ConvergenceWarning, match="1: x1 has no profile interval: the bounds of a supremum"):
+        assert np.isnan(result.conf_int(method="profile", coefficients="x1")).all()
+    monkeypatch.undo()
+    monkeypatch.setattr(profile._Face, "reaches", lambda *arguments: False)
+    with pytest.warns(cs.ConvergenceWarning, match="no coefficient has a profile interval: the bounds of a supremum"):
+        assert np.isnan(result.conf_int(method="profile")).all()
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_an_interval_takes_a_handful_of_maximisations(separate, monkeypatch):
+    from csoftmax import profile
+    X, y = simulated(n=300, d=3, seed=18)
+    X[:, 2] = np.where(y == 2, X[:, 2] > 0, 0.0) if separate else X[:, 2]
+    result, taken = fit_separated(X, y), []
+    maximize = profile.maximize
+    monkeypatch.setattr(profile, "maximize", lambda *args, **options: taken.append(0) or maximize(*args, **options))
+    ends = result.conf_int(method="profile")[1:]
+    assert not np.isnan(ends).any() and np.isinf(ends).any() == separate
+    assert len(taken) <= 6 * len(ends.reshape(-1, 2))
 
 
 # -------------------------------------------------------------------------------------------------------- hard inputs

@@ -10,11 +10,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import references_io
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import csoftmax as cs
 from csoftmax import fitting, separation
+from csoftmax.encoding import encode
 
 # ------------------------------------------------------------------------------------------------------- the oracle
 
@@ -131,6 +132,44 @@ def test_counts_are_decided_as_by_rational_programs(samples, seed):
     assert found.kind == true_kind(X, counts > 0)
     if found.separated:
         assert_is_witness(found, X, counts > 0)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(tiny_samples(), st.sampled_from([(1.0, 0.0), (0.1, 0.0), (1e6, 1e9)]), st.booleans())
+def test_a_contrast_rises_along_a_direction_exactly_where_rational_programs_say_so(samples, units, symmetric):
+    X, y, C = samples
+    X = X * units[0] + units[1]
+    p = X.shape[1] + 1
+    assume(np.linalg.matrix_rank(np.column_stack([samples[0], np.ones(len(X))])) == p)
+    margins = margin_rows(X, one_hot(y, C), True)
+    both = [[-value for value in row] + row for row in margins]               # v = v+ - v-, margins >= 0
+    box = [[Fraction(int(c == i)) for c in range(2 * C * p)] for i in range(2 * C * p)]
+    rising = separation.RisingDirections(encode(X, y).samples)
+    for i in range(p):
+        for sign in (-1, 1):
+            contrast = np.zeros((C, p))
+            contrast[1, i] += sign * (C if symmetric else 1)                  # the row less the mean, or class 0's
+            contrast[:, i] -= sign * (1.0 if symmetric else np.arange(C) == 0)
+            target = [Fraction(value) for value in contrast.ravel().tolist()]
+            best = largest(target + [-value for value in target], [*both, *box],
+                           [Fraction(0)] * len(both) + [Fraction(1)] * len(box))
+            direction = rising.along(contrast)
+            assert (direction is not None) == (best > 0), (X, y, contrast)
+            if direction is not None:
+                assert np.sum(contrast * direction) > 0
+                # rounded to float64 from a rational one: p terms of relative eps
+                terms = np.array(margins, dtype=float) * direction.ravel()
+                assert (terms.sum(axis=1) >= -(p + 1) * 2.0 ** -52 * np.abs(terms).sum(axis=1)).all()
+
+
+def test_a_tie_broken_by_1e_6_beside_an_outlier_keeps_a_contrast_from_rising():
+    x, y = np.array([0, 1, 2, 3, 3 + 1e-6, 4, 5, 6, 100, 101.0])[:, np.newaxis], [0, 0, 0, 1, 0, 1, 1, 1, 2, 2]
+    rising = separation.RisingDirections(encode(x, y).samples)
+    for first, second, rises in ((1, 0, False), (2, 0, True), (2, 1, True)):
+        contrast = np.zeros((3, 2))
+        contrast[first, 0], contrast[second, 0] = 1.0, -1.0
+        assert (rising.along(contrast) is not None) == rises
+        assert rising.along(-contrast) is None
 
 
 # ----------------------------------------------------------------------------------------- references, and witnesses
