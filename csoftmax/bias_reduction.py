@@ -1,6 +1,6 @@
 """Firth's bias reduction: the maximum of the log-likelihood penalised by Jeffreys' prior.
 
-`fitting` stands on it. It stands on `maximize`, `leverage` and `metric`.
+`fitting` and `profile` stand on it. It stands on `maximize`, `leverage`, `restricted` and `metric`.
 
     L*(theta) = L(theta) + 1/2 log det I(theta),    I = sum_j m_j S_j (x) x~_j x~_j',    S_j = diag(p_j) - p_j p_j'
 
@@ -56,6 +56,7 @@ from csoftmax.maximize import (
     maximize,
 )
 from csoftmax.metric import MetricCoordinates
+from csoftmax.restricted import RestrictedCoordinates
 from csoftmax.samples import Array
 
 SOLVERS = ("auto", "trust-exact")
@@ -110,6 +111,8 @@ class _Root:
 class _Point:
     """The penalised mean loss at one point, and what derives from it.
 
+    On a plane of constraints (`RestrictedCoordinates`) the information is that of all parameters, of the whole space.
+
     Attributes
     ----------
     mass : float
@@ -126,31 +129,44 @@ class _Point:
     def __init__(self, coordinates: MetricCoordinates, u: Array) -> None:
         self.coordinates = coordinates
         self.u = u.copy()
-        self.mass = coordinates.total_mass + len(u)
+        self._whole, self._at = coordinates, self.u
+        if isinstance(coordinates, RestrictedCoordinates):
+            self._whole, self._at = coordinates.whole, coordinates.point(u)
+        self.mass = coordinates.total_mass + len(self._at)
         self._share = coordinates.total_mass / self.mass
-        self.plain_loss, self._plain_gradient = coordinates.loss_and_gradient(u)
-        self._information = coordinates.hessian(u)
+        self.plain_loss, self._plain_gradient = self._whole.loss_and_gradient(self._at)
+        self._information = self._whole.hessian(self._at)
         self._root = _Root(self._information)
         self.log_det = self._root.log_det()
         self.loss = self._share * self.plain_loss - 0.5 * self.log_det / self.mass
 
     @functools.cached_property
     def _pseudo(self) -> tuple[Array, Array]:
-        inverse = self._root.solve(np.eye(len(self.u))) / self.coordinates.total_mass
-        return pseudo_counts_score(self.coordinates, self.u, 0.5 * (inverse + inverse.T))
+        inverse = self._root.solve(np.eye(len(self._at))) / self._whole.total_mass
+        return pseudo_counts_score(self._whole, self._at, 0.5 * (inverse + inverse.T))
 
     @functools.cached_property
     def gradient(self) -> Array:
         """Of `loss`."""
-        return self._share * self._plain_gradient - self.coordinates.pulled(self._pseudo[0]) / self.mass
+        whole: Array = self._share * self._plain_gradient - self._whole.pulled(self._pseudo[0]) / self.mass
+        if isinstance(self.coordinates, RestrictedCoordinates):
+            return self.coordinates.along(whole[:, np.newaxis]).ravel()
+        return whole
 
     @functools.cached_property
     def scoring_matrix(self) -> Array:
         """H* / mass; I / mass where that is singular, and where H* <= 1.1 I."""
-        mass = self.coordinates.objective.samples.mass()
-        if self.log_det == -np.inf or np.all(self._pseudo[1] <= 1.1 * (1.0 if mass is None else mass)):
-            return self._share * self._information
-        return self._share * self.coordinates.hessian(self.u, self._pseudo[1])
+        mass = self._whole.objective.samples.mass()
+        matrix = self._share * self._information
+        if self.log_det > -np.inf and not np.all(self._pseudo[1] <= 1.1 * (1.0 if mass is None else mass)):
+            matrix = self._share * self._whole.hessian(self._at, self._pseudo[1])
+        return self.coordinates.on_plane(matrix) if isinstance(self.coordinates, RestrictedCoordinates) else matrix
+
+    def log_likelihoods(self) -> tuple[float, float]:
+        """L, and L + 1/2 log det I on the rows of all classes but one in the units of X."""
+        value = -self.plain_loss * self._whole.total_mass
+        log_det = self.log_det + len(self._at) * np.log(self._whole.total_mass)
+        return value, float(value + 0.5 * log_det + self._whole.log_volume)
 
     def certificate(self, scoring: _Root, tol: float) -> tuple[Certificate, Array]:
         """Return the certificate, and the step by that scoring matrix."""
@@ -159,6 +175,12 @@ class _Point:
         squared_decrement = max(-float(self.gradient @ step), 0.0) * self.mass
         return Certificate(norm, step_range, float(np.sqrt(squared_decrement)), np.nan, scoring.condition,
                            step_range <= CERTIFIED_RANGE and norm <= tol), step
+
+
+def penalized_score(coordinates: MetricCoordinates, u: Array) -> Array:
+    """Return the gradient of L + 1/2 log det I by u, of shape (n_coordinates,)."""
+    point = _Point(coordinates, u)
+    return -point.mass * point.gradient
 
 
 def pseudo_counts_score(coordinates: MetricCoordinates, u: Array, covariance: Array) -> tuple[Array, Array]:
@@ -218,7 +240,7 @@ def maximize_penalized(coordinates: MetricCoordinates, *, tol: float = DEFAULT_T
     Parameters
     ----------
     coordinates : MetricCoordinates
-        Without an l2 penalty.
+        Without an l2 penalty. Of a plane: I is that of all parameters even so.
     tol, max_iter, init, callback
         As for `maximize`.
 
@@ -275,7 +297,7 @@ def _maximize(points: _Points, u: Array, tol: float, max_iter: int, iterations: 
     else:
         def reached(intermediate_result: OptimizeResult) -> None:
             point = points.at(intermediate_result.x)
-            log_likelihood, penalized = _log_likelihoods(point)
+            log_likelihood, penalized = point.log_likelihoods()
             iterations.note(penalized, length(point.gradient), lambda: log_likelihood,
                             lambda: point.coordinates.params(point.u))
             if _is_near(point, tol):
@@ -296,7 +318,7 @@ def _maximize(points: _Points, u: Array, tol: float, max_iter: int, iterations: 
     hidden = coordinates.hidden_gradient(point.u)
     if certificate.holds and hidden > HIDDEN_GRADIENT:
         certificate = replace(certificate, holds=False)
-    log_likelihood, penalized = _log_likelihoods(point)
+    log_likelihood, penalized = point.log_likelihoods()
     return Maximum(point.u, coordinates.params(point.u), log_likelihood, penalized, certificate, n_iter,
                    _message(certificate, tol, n_iter, max_iter, iterations, hidden), answer, may_step,
                    iterations.history(penalized, certificate.gradient_norm))
@@ -305,14 +327,6 @@ def _maximize(points: _Points, u: Array, tol: float, max_iter: int, iterations: 
 def _is_near(point: _Point, tol: float) -> bool:
     """Whether scoring steps take over."""
     return not point.u.size or length(point.gradient) <= max(tol, _HANDOVER)
-
-
-def _log_likelihoods(point: _Point) -> tuple[float, float]:
-    """L, and L + 1/2 log det I on the rows of all classes but one in the units of X."""
-    coordinates = point.coordinates
-    value = -point.plain_loss * coordinates.total_mass
-    log_det = point.log_det + len(point.u) * np.log(coordinates.total_mass)
-    return value, float(value + 0.5 * log_det + coordinates.log_volume)
 
 
 def _score(point: _Point, tol: float, may_step: bool) -> tuple[_Point, Certificate]:

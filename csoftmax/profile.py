@@ -1,6 +1,6 @@
 """Profile-likelihood intervals: the values of one coefficient that a likelihood ratio test does not reject.
 
-`result` stands on it. It stands on `hypotheses`, `restricted` and `separation`.
+`result` stands on it. It stands on `hypotheses`, `restricted`, `bias_reduction` and `separation`.
 
     profile(c) = max { L(w) : m'w = c },    interval = { c : 2 (sup L - profile(c)) <= chi2_1(level) }
 
@@ -18,6 +18,10 @@ and the supremum is known where both bounds agree. No number is given that they 
 
 That an end is infinite has a witness too: a direction V along which no sample's likelihood falls (see `separation`) and
 m'w rises. Along it the profile never falls.
+
+With bias reduction it is L + 1/2 log det I that is profiled, I the information of all parameters (Heinze & Schemper
+2002, doi:10.1002/sim.1047). It tends to -inf along every direction, so that ends are finite whatever the samples. It
+need not be concave, and then an end is a crossing of the level, not known to be the only one.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from scipy import linalg
 from scipy.interpolate import CubicHermiteSpline
 from scipy.stats import chi2
 
+from csoftmax.bias_reduction import maximize_penalized, penalized_score
 from csoftmax.certificate import DENSE_LIMIT, NewtonSteps, length
 from csoftmax.constraints import Constraints
 from csoftmax.hypotheses import Fitted
@@ -66,15 +71,17 @@ class ProfileError(Exception):
 
 
 class Profile:
-    """The profile likelihood of an unpenalised fit.
+    """The profile likelihood of a fit without l1 and l2.
 
     Parameters
     ----------
     fitted : Fitted
+        With L*, the likelihood penalised by Jeffreys' prior, in place of L where `bias_reduced`.
     level : float
         Of the intervals.
     separated : bool
         The estimate is where a method stopped on its way to infinity.
+    bias_reduced : bool
 
     Raises
     ------
@@ -82,8 +89,9 @@ class Profile:
         If the samples are separated and the supremum was not found.
     """
 
-    def __init__(self, fitted: Fitted, level: float, separated: bool) -> None:
+    def __init__(self, fitted: Fitted, level: float, separated: bool, bias_reduced: bool = False) -> None:
         self._coordinates = fitted.coordinates
+        self._bias_reduced = bias_reduced
         self._root = float(np.sqrt(chi2.ppf(level, 1)))
         self._rising: RisingDirections | None = None
         flat = np.zeros((0, fitted.coordinates.n_coordinates))
@@ -120,7 +128,7 @@ class Profile:
         if not determined:
             face, c = self._face_at(contrast, 0.0, self._face.params), 0.0
         for _ in range(_MAX_FACES):
-            line = _Line(face, contrast, self._top, self._root)
+            line = _Line(face, contrast, self._top, self._root, self._bias_reduced)
             end, u = line.crossing(c)
             if self._rising is None:
                 return end
@@ -221,11 +229,11 @@ class _Line:
         At the last point.
     """
 
-    def __init__(self, face: _Face, contrast: Array, top: float, root: float) -> None:
+    def __init__(self, face: _Face, contrast: Array, top: float, root: float, bias_reduced: bool) -> None:
         row = face.row(contrast)
         if row is None:
             raise ProfileError("the likelihood does not fall to the level")
-        self._face, self._top, self._root = face, top, root
+        self._face, self._top, self._root, self._bias_reduced = face, top, root, bias_reduced
         self._unit = float(np.linalg.norm(row))
         self._row = row / self._unit
         self._plane = face.restricted(row)
@@ -261,13 +269,13 @@ class _Line:
     def _at(self, x: float) -> tuple[Array, float, float]:
         """Return the maximum where row'u = x, r and dr/dx."""
         there = self._plane.at(np.append(np.zeros(len(self._face.flat)), x))
-        maximum = _certified(there, self._start(x))
+        maximum = _certified(there, self._start(x), self._bias_reduced)
         u = there.point(maximum.u)
         self._known = [*self._known[-1:], (x, u)]
-        self.log_likelihood = maximum.log_likelihood
-        r = float(np.sqrt(max(2.0 * (self._top - maximum.log_likelihood), 0.0)))
-        # r^2 = 2 (top - L), so r dr/dx = -dL/dx = W row'g, g the mean loss's gradient
-        pull = self._face.coordinates.total_mass * float(self._row @ self._face.coordinates.loss_and_gradient(u)[1])
+        self.log_likelihood = maximum.penalized_log_likelihood
+        r = float(np.sqrt(max(2.0 * (self._top - self.log_likelihood), 0.0)))
+        # r^2 = 2 (top - L), so r dr/dx = -dL/dx = -row' grad L
+        pull = -float(self._row @ _score(self._face.coordinates, u, self._bias_reduced))
         return u, r, pull / r if r > 0.0 else 0.0
 
     def _start(self, x: float) -> Array:
@@ -304,15 +312,23 @@ def _next(points: list[tuple[float, float, float]], root: float, low: float, hig
     return x - step if value > 0.0 else x + step
 
 
-def _certified(there: RestrictedCoordinates, u: Array) -> Maximum:
-    """Return the maximum on a plane of what has one, from u."""
-    maximum = maximize(there, init=there.whole.params(u), exists=True)
-    if not maximum.success:
-        again = maximize(there, init=there.whole.params(there.point(np.zeros(there.n_coordinates))), exists=True)
-        maximum = again if again.success else maximum
-    if not maximum.success:
-        raise ProfileError(f"a restricted fit failed: {maximum.message}")
-    return maximum
+def _certified(there: RestrictedCoordinates, u: Array, bias_reduced: bool) -> Maximum:
+    """Return the maximum on a plane of what has one, from u or else from the plane's origin."""
+    failed = None
+    for start in (there.nearest(u), np.zeros(there.n_coordinates)):
+        init = there.params(start)
+        maximum = maximize_penalized(there, init=init) if bias_reduced else maximize(there, init=init, exists=True)
+        if maximum.success:
+            return maximum
+        failed = failed or maximum.message
+    raise ProfileError(f"a restricted fit failed: {failed}")
+
+
+def _score(coordinates: MetricCoordinates, u: Array, bias_reduced: bool) -> Array:
+    """Return the gradient of the log-likelihood by u."""
+    if bias_reduced:
+        return penalized_score(coordinates, u)
+    return -coordinates.total_mass * coordinates.loss_and_gradient(u)[1]
 
 
 def _log_likelihood(coordinates: MetricCoordinates, u: Array) -> float:

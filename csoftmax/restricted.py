@@ -1,6 +1,6 @@
 """The maximisation under linear constraints: the metric's coordinates on the plane where they hold.
 
-`hypotheses` and `profile` stand on it. It stands on `metric` and `constraints`.
+`hypotheses`, `profile` and `bias_reduction` stand on it. It stands on `metric` and `constraints`.
 
 In the metric's coordinates the constraints are A u = b. With Q an orthonormal basis whose first columns span the rows
 of A, the points that meet them are u = origin + N v, N the other columns: coordinates v in which the metric is
@@ -117,6 +117,11 @@ class RestrictedCoordinates(MetricCoordinates):
         """Return u."""
         return self._origin + self.lifted(v[:, np.newaxis]).ravel()
 
+    def on_plane(self, matrix: Array) -> Array:
+        """Return N' matrix N, of a symmetric matrix."""
+        half = self.along(matrix)
+        return np.ascontiguousarray(self.along(np.ascontiguousarray(half.T)))
+
     def fixed_part(self, gradient: Array) -> Array:
         """Return what a gradient by u has across the plane: its projection on the rows of A."""
         rotated = self._rotated(gradient[:, np.newaxis].copy(), "T")
@@ -146,8 +151,7 @@ class RestrictedCoordinates(MetricCoordinates):
         return self.along(product[:, np.newaxis]).ravel()
 
     def hessian(self, u: Array, mass: Array | None = None) -> Array:
-        half = self.along(self.whole.hessian(self.point(u), mass))
-        return np.ascontiguousarray(self.along(np.ascontiguousarray(half.T)))
+        return self.on_plane(self.whole.hessian(self.point(u), mass))
 
     def logit_range(self, v: Array) -> float:
         return self.whole.logit_range(self.lifted(v[:, np.newaxis]).ravel())

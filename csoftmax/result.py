@@ -231,8 +231,9 @@ class SoftmaxResult:
             "profile": the values c that a likelihood ratio test does not reject, {c : 2 (L - max L where the
             coefficient is c) <= chi2_1(level)} (Venzon & Moolgavkar 1988, doi:10.2307/2347496), each end by a few
             maximisations. It looks at the likelihood alone, not at a robust covariance, needs the data, and is for fits
-            without penalty and bias reduction. Of separated samples an end is infinite where the likelihood never falls
-            to the level, and finite otherwise.
+            without l1 and l2. Of separated samples an end is infinite where the likelihood never falls to the level,
+            and finite otherwise. With bias reduction L is the likelihood penalised by Jeffreys' prior, and all ends are
+            finite (Heinze & Schemper 2002, doi:10.1002/sim.1047).
         coefficients : str or sequence of str, optional
             Which: "x" in every equation, or "class: x"; several by commas or in a sequence; "Intercept". All others are
             nan. None: all.
@@ -240,8 +241,8 @@ class SoftmaxResult:
         Raises
         ------
         ValueError
-            If `level` is not between 0 and 1, a name is unknown, or there is no profile likelihood (l1, l2,
-            bias reduction, probability weights) or no data.
+            If `level` is not between 0 and 1, a name is unknown, or there is no profile likelihood (l1, l2, probability
+            weights) or no data.
 
         Warns
         -----
@@ -271,10 +272,11 @@ class SoftmaxResult:
         return np.stack([params - half, params + half], axis=-1)
 
     def _profile_intervals(self, level: float, chosen: NDArray[np.bool_], names: constraints.Names) -> Array:
-        fitted = self._likelihood("a profile interval", maximum=not self._separated)
+        bias_reduced = self.bias_reduction is not None
+        fitted = self._likelihood("a profile interval", maximum=not self._separated, bias_reduced=bias_reduced)
         ends = np.full((*self.params.shape, 2), np.nan)
         try:
-            profile = Profile(fitted, level, self._separated)
+            profile = Profile(fitted, level, self._separated, bias_reduced)
         except ProfileError as error:
             warnings.warn(f"no coefficient has a profile interval: {error}", ConvergenceWarning,
                           stacklevel=outside_stacklevel())
@@ -1181,20 +1183,24 @@ class SoftmaxResult:
                                  self._parameter_names,
                                  self._reference_index)
 
-    def _likelihood(self, what: str, *, maximum: bool = True) -> Fitted:
+    def _likelihood(self, what: str, *, maximum: bool = True, bias_reduced: bool = False) -> Fitted:
         """The fit to compare others with, or an error that says why there is none."""
-        self._check_likelihood(what, maximum=maximum)
+        self._check_likelihood(what, maximum=maximum, bias_reduced=bias_reduced)
         if self._coordinates is None or self._u is None:
             raise ValueError(f"{what} needs the data, which this result was saved without, or fitted with "
                              f"keep_data=False")
-        return Fitted(self._coordinates, self._u, self.log_likelihood)
+        return Fitted(self._coordinates, self._u,
+                      self.penalized_log_likelihood if bias_reduced else self.log_likelihood)
 
-    def _check_likelihood(self, what: str, *, maximum: bool = True) -> None:
-        """Raise ValueError, with the reason, unless this is (a maximum of) a likelihood."""
+    def _check_likelihood(self, what: str, *, maximum: bool = True, bias_reduced: bool = False) -> None:
+        """Raise ValueError, with the reason, unless this is (a maximum of) a likelihood.
+
+        `bias_reduced`: one penalised for that will do.
+        """
         reason = None
         if np.any(self.l1) or np.any(self.l2):
             reason = f"was fitted with {'l1' if np.any(self.l1) else 'l2'} > 0"
-        elif self.bias_reduction is not None:
+        elif self.bias_reduction is not None and not bias_reduced:
             reason = f"has bias_reduction={self.bias_reduction!r}"
         elif self.weight_type == "probability":
             reason = "has probability weights: a pseudo-likelihood, whose ratios are not chi-squared"

@@ -78,7 +78,7 @@ def test_the_penalised_score_is_the_slope_of_the_long_double_oracle(n_classes, d
     point = bias_reduction._Point(coordinates, u)
     assert -point.gradient @ v * point.mass == pytest.approx(
         float(slope), rel=10 * tolerance, abs=10 * tolerance)
-    assert bias_reduction._log_likelihoods(point)[1] == pytest.approx(float(value(0)), rel=1e-12, abs=1e-11)
+    assert point.log_likelihoods()[1] == pytest.approx(float(value(0)), rel=1e-12, abs=1e-11)
 
 
 def test_hat_blocks_are_the_covariances_of_the_rows_logits():

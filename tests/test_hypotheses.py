@@ -526,8 +526,9 @@ def test_penalised_and_bias_reduced_fits_have_wald_tests_of_their_covariance_and
         for method in (result.lr_test, result.score_test):
             with pytest.raises(ValueError, match="wants an unpenalised maximum"):
                 method("x1 = 0")
-        with pytest.raises(ValueError, match="wants an unpenalised maximum"):
-            result.conf_int(method="profile")
+        if "l2" in options:
+            with pytest.raises(ValueError, match="wants an unpenalised maximum"):
+                result.conf_int(method="profile")
     with pytest.raises(ValueError, match="l1 > 0"):
         cs.fit(X, y, l1=1.0).wald_test("x1 = 0")
 
