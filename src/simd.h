@@ -315,7 +315,8 @@ static inline vec_t vexpm1_parts(vec_t r, vec_t *lost) {
 #else
     vec_t r4 = r2 * r2;
     vec_t q0 = (r * 0x1.5555555555557p-3 + 0.5) + r2 * (r * 0x1.11111111100dcp-7 + 0x1.5555555555556p-5);
-    vec_t q4 = (r * 0x1.a01a01abe7fe1p-13 + 0x1.6c16c16c162d4p-10) + r2 * (r * 0x1.71de0231960ebp-19 + 0x1.a01a01a6d889cp-16);
+    vec_t q4 = (r * 0x1.a01a01abe7fe1p-13 + 0x1.6c16c16c162d4p-10)
+             + r2 * (r * 0x1.71de0231960ebp-19 + 0x1.a01a01a6d889cp-16);
     vec_t q8 = (r * 0x1.af4de97ca4194p-26 + 0x1.27e4db646b17ep-22) + r2 * 0x1.1f730349868cep-29;
     vec_t q = (q0 + r4 * q4) + (r4 * r4) * q8;
 #endif
@@ -364,9 +365,10 @@ static inline vec_t vscale_gradual(vec_t x, vec_t p, veci_t exponent) {
  * where nothing rounds but the last difference, for |m| <= TOP_FAR: two-sum would take 4 additions more. Above that
  * x - m itself is exact where exp is not 0, and stands in for x.
  *
- * With AVX-512 n is a multiple of 1/16, |r| <= ln(2) / 32, and 2^(n mod 1) comes from a table in registers: exp(r) takes
- * degree 6 instead of 12 (float: 3 instead of 6). The result is within 1.05 ulp, as the polynomial's 1.04; where `close`
- * (a literal) is set the power's own rounding, relative to it, is added to r: within 0.55 ulp, in 1.1 times the time.
+ * With AVX-512 n is a multiple of 1/16, |r| <= ln(2) / 32, and 2^(n mod 1) comes from a table in registers: exp(r)
+ * takes degree 6 instead of 12 (float: 3 instead of 6). The result is within 1.05 ulp, as the polynomial's 1.04; where
+ * `close` (a literal) is set the power's own rounding, relative to it, is added to r: within 0.55 ulp, in 1.1 times the
+ * time.
  *
  * Where the result may be denormal or 0, or m is far, a branch goes another way for these lanes alone. */
 #ifdef CSOFTMAX_SINGLE
@@ -463,8 +465,8 @@ static inline vec_t vexp_parts_below(vec_t x, const top_t *t, vec_t *low, vec_t 
     return power;
 }
 
-/* The other way: the same, to the bit where the result is normal, of x - away and m - away, and scaled by 2^n at last. x
- * is held above where exp is 0, and its upper end is no concern. */
+/* The other way: the same, to the bit where the result is normal, of x - away and m - away, and scaled by 2^n at last.
+ * x is held above where exp is 0, and its upper end is no concern. */
 static inline vec_t vexp_far_below(vec_t x, const top_t *t, int close) {
     vec_t m = t->m - t->away, y = vmax(m + (number_t)(EXP_ZERO - 1), x - t->away), d = y - m;
     vec_t shifted = d * LOG2_E + TABLE_ROUND;
@@ -488,7 +490,8 @@ static inline vec_t vexp_below(vec_t x, const top_t *t) {
 }
 
 /* The closer exp, and *low, what the rounding of its last additions loses where the result is normal (0 where x is m):
- * that rounding alone leaves logsumexp up to 2.6 ulp, where m and the logarithm nearly cancel or many terms are equal. */
+ * that rounding alone leaves logsumexp up to 2.6 ulp, where m and the logarithm nearly cancel or many terms are
+ * equal. */
 static inline vec_t vexp_below_in_parts(vec_t x, const top_t *t, vec_t *low) {
     vec_t lost, power = vexp_parts_below(x, t, low, &lost, 1), e = power + *low;
     mask_t far = mask_greater(t->near, x);
@@ -509,8 +512,8 @@ static inline vec_t vexp_below_in_parts(vec_t x, const top_t *t, vec_t *low) {
  *     log(1 + f) = f - (f^2/2 - s (f^2/2 + z P(z)))       P of degree 6, error 4.6e-18 relative (float: 2, 8e-10)
  *     log1p(x)   = k ln 2 + log(1 + f) + (x - (u - 1) + x_low) / u
  *
- * the last term being what the rounding of 1 + x lost; `reciprocal` is 1 / u, which callers have. k ln 2 + f is exact in two parts, so that the error of both parts
- * together is that of the small terms: 2^-55 (float: 2^-26). */
+ * the last term being what the rounding of 1 + x lost; `reciprocal` is 1 / u, which callers have. k ln 2 + f is exact
+ * in two parts, so that the error of both parts together is that of the small terms: 2^-55 (float: 2^-26). */
 static inline vec_t vlog1p_parts(vec_t x, vec_t x_low, vec_t reciprocal, vec_t *low) {
     vec_t u = x + (number_t)1;
     vec_t lost = ((x - (u - (number_t)1)) + x_low) * reciprocal;
@@ -647,7 +650,8 @@ static inline void vstore_columns(number_t *out, ptrdiff_t stride, vec_t *a, int
 #  define VEC_EACH(F, C, k) F(0, C, k), F(1, C, k), F(2, C, k), F(3, C, k), F(4, C, k), F(5, C, k), F(6, C, k), \
     F(7, C, k), F(8, C, k), F(9, C, k), F(10, C, k), F(11, C, k), F(12, C, k), F(13, C, k), F(14, C, k), F(15, C, k)
 #elif VEC_LANES == 8
-#  define VEC_EACH(F, C, k) F(0, C, k), F(1, C, k), F(2, C, k), F(3, C, k), F(4, C, k), F(5, C, k), F(6, C, k), F(7, C, k)
+#  define VEC_EACH(F, C, k) F(0, C, k), F(1, C, k), F(2, C, k), F(3, C, k), F(4, C, k), F(5, C, k), F(6, C, k), \
+    F(7, C, k)
 #elif VEC_LANES == 4
 #  define VEC_EACH(F, C, k) F(0, C, k), F(1, C, k), F(2, C, k), F(3, C, k)
 #else
@@ -663,11 +667,13 @@ static inline void vto_rows(vec_t *a, int C) { (void)a, (void)C; }
 #  define ROWS_BOTH(j, C, c) ((C) * (j) + (c) < 2 * VEC_LANES ? (j) : VEC_LANES + (j))               /* lower, upper */
 #  define ROWS_AT(i, p) ((i) * VEC_LANES + (p))  /* q of lane p of vector i */
 #  define ENTRY_LOWER(p, C, i) (ROWS_AT(i, p) % (C) < 2 ? ROWS_AT(i, p) % (C) * VEC_LANES + ROWS_AT(i, p) / (C) : 0)
-#  define ENTRY_UPPER(p, C, i) (ROWS_AT(i, p) % (C) < 2 ? 0 : (ROWS_AT(i, p) % (C) - 2) * VEC_LANES + ROWS_AT(i, p) / (C))
+#  define ENTRY_UPPER(p, C, i) \
+    (ROWS_AT(i, p) % (C) < 2 ? 0 : (ROWS_AT(i, p) % (C) - 2) * VEC_LANES + ROWS_AT(i, p) / (C))
 #  define ENTRY_THIRD(p, C, i) (ROWS_AT(i, p) % (C) < 2 ? (p) : VEC_LANES + ROWS_AT(i, p) / (C))
 #  define ENTRY_BOTH(p, C, i) (ROWS_AT(i, p) % (C) < 2 ? (p) : VEC_LANES + (p))
 #  define SHUFFLE_2(F, k) VEC_SHUFFLE(b[0], b[1], VEC_EACH(F##_LOWER, 2, k))
-#  define SHUFFLE_3(F, k) VEC_SHUFFLE(VEC_SHUFFLE(b[0], b[1], VEC_EACH(F##_LOWER, 3, k)), b[2], VEC_EACH(F##_THIRD, 3, k))
+#  define SHUFFLE_3(F, k) VEC_SHUFFLE(VEC_SHUFFLE(b[0], b[1], VEC_EACH(F##_LOWER, 3, k)), b[2], \
+                                      VEC_EACH(F##_THIRD, 3, k))
 #  define SHUFFLE_4(F, k) VEC_SHUFFLE(VEC_SHUFFLE(b[0], b[1], VEC_EACH(F##_LOWER, 4, k)), \
                                       VEC_SHUFFLE(b[2], b[3], VEC_EACH(F##_UPPER, 4, k)), VEC_EACH(F##_BOTH, 4, k))
 #  define SHUFFLE_ROWS(F)                                                                              \
@@ -681,8 +687,10 @@ static inline void vto_rows(vec_t *a, int C) { SHUFFLE_ROWS(ENTRY) }
 
 /* out[i] += the sum of row i's lanes: n - 1 additions and 2 n - 2 shuffles, and a fold where n is half the lanes */
 static inline void vadd_sums(number_t *out, vec_t *a, int n) {
-    if (n > 1) for (int i = 0; i < n / 2; i++) a[i] = VEC_LOW_1(a[2 * i], a[2 * i + 1]) + VEC_HIGH_1(a[2 * i], a[2 * i + 1]);
-    if (n > 2) for (int i = 0; i < n / 4; i++) a[i] = VEC_LOW_2(a[2 * i], a[2 * i + 1]) + VEC_HIGH_2(a[2 * i], a[2 * i + 1]);
+    if (n > 1) for (int i = 0; i < n / 2; i++)
+        a[i] = VEC_LOW_1(a[2 * i], a[2 * i + 1]) + VEC_HIGH_1(a[2 * i], a[2 * i + 1]);
+    if (n > 2) for (int i = 0; i < n / 4; i++)
+        a[i] = VEC_LOW_2(a[2 * i], a[2 * i + 1]) + VEC_HIGH_2(a[2 * i], a[2 * i + 1]);
     if (n > 4) a[0] = VEC_LOW_4(a[0], a[1]) + VEC_HIGH_4(a[0], a[1]);
     if (n == VEC_LANES) vstore(out, vload(out) + a[0]);
 #ifdef VEC_HALF
