@@ -87,8 +87,8 @@ class LassoData:
         samples = self.samples
         mass, total = samples.mass(), np.zeros(samples.n_features)
         for start, stop in row_blocks(samples.n_samples, samples.n_features):
-            rows = samples._rows_of_mass(slice(start, stop))
-            x = samples.part(rows)._design()[:, :samples.n_features]
+            rows = samples.rows_of_mass(slice(start, stop))
+            x = samples.part(rows).design()[:, :samples.n_features]
             total += (np.ones(len(x)) if mass is None else mass[rows]) @ (x * x)
         return total / self.total_mass
 

@@ -173,7 +173,7 @@ class MetricCoordinates:
         blocks = samples._blocks(3 * q)
         largest = np.zeros(q)
         for start, stop in blocks:
-            image = samples.part(slice(start, stop))._design() @ columns[:, q:]
+            image = samples.part(slice(start, stop)).design() @ columns[:, q:]
             largest = np.maximum(largest, np.abs(image).max(axis=0))
         seen = largest > _SEEN * np.abs(columns[:, q:]).sum(axis=0)
         if not seen.any():
@@ -182,7 +182,7 @@ class MetricCoordinates:
         columns[:, :q] += np.where(seen, columns[:, q:], 0.0)
         triangle = np.zeros((0, q))  # the metric of all, by QR of the rows
         for start, stop in blocks:
-            rows = samples.part(slice(start, stop))._design() @ columns[:, :q]
+            rows = samples.part(slice(start, stop)).design() @ columns[:, :q]
             share = 0.5 if mass is None else 0.5 * mass[start:stop, np.newaxis]
             triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, rows * np.sqrt(share / self.total_mass)]),
                                              mode="r"))

@@ -239,7 +239,7 @@ class DenseSamples:
         p = self.params_shape[1]
 
         def block(start: int, stop: int) -> Array:
-            part = self.part(self._rows_of_mass(slice(start, stop)))
+            part = self.part(self.rows_of_mass(slice(start, stop)))
             total, outer = np.zeros((len(first), p, p)), np.empty((len(first), p, p))
             for a, c in scores(part):
                 kernels.score_blocks(*part._rows(0, part.n_samples), self.fit_intercept,
@@ -275,7 +275,7 @@ class DenseSamples:
         """
         n_classes, p = self.params_shape
         size = (n_classes - 1) * p
-        rows = self._rows_of_mass(slice(0, self.n_samples))
+        rows = self.rows_of_mass(slice(0, self.n_samples))
         if isinstance(rows, slice):
             rows = np.arange(self.n_samples)
         if (np.diff(groups) < 0).any():
@@ -286,7 +286,7 @@ class DenseSamples:
             chosen = rows[start:stop]
             first = np.flatnonzero(np.diff(groups[chosen], prepend=-1))
             part = self.part(chosen)
-            x, a = part._design(), part.row_results("residual", params, np.empty((part.n_samples, n_classes)))
+            x, a = part.design(), part.row_results("residual", params, np.empty((part.n_samples, n_classes)))
             sums = np.empty((len(first), n_classes - 1, p))
             places = np.arange(part.n_samples + 1)
             for k in range(n_classes - 1):  # row g of the sparse matrix has a of the group's rows
@@ -317,14 +317,14 @@ class DenseSamples:
         """Return as many threads as fit in 256 MB, at least one: scratch and result of each are as large as a sum."""
         return max(1, min(self.n_threads or default_n_threads(), (1 << 28) // (2 * result_bytes + 1)))
 
-    def _rows_of_mass(self, rows: slice) -> slice | NDArray[np.intp]:
+    def rows_of_mass(self, rows: slice) -> slice | NDArray[np.intp]:
         """Return the rows of positive mass among some: what is far off in the others is not to be computed."""
         mass = self.mass()
         if mass is None or mass[rows].all():
             return rows
         return rows.start + np.flatnonzero(mass[rows])
 
-    def _design(self) -> Array:
+    def design(self) -> Array:
         """Return the rows x~ as the kernels see them, of shape (n_samples, p)."""
         design = np.ones((self.n_samples, self.params_shape[1]))
         x = design[:, :self.n_features]
@@ -476,7 +476,7 @@ class DenseSamples:
 
     def seen(self) -> DenseSamples:
         """Return the same samples with a float64 copy of X as the kernels see it: for some rows, to be read often."""
-        return self.replace(X=np.ascontiguousarray(self._design()[:, :self.n_features]), shift=None, scale=None)
+        return self.replace(X=np.ascontiguousarray(self.design()[:, :self.n_features]), shift=None, scale=None)
 
 
 def _outer_products(rows: Array, weights: Array | None = None) -> Array:
