@@ -216,6 +216,9 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
             maximum = maximize(coordinates, solver=solver, tol=tol, max_iter=int(max_iter), before=maximum,
                                exists=True, callback=callback)
             message = maximum.message
+        if not (maximum.success or separated or np.delete(l2_by_coef, free, axis=-1).all()):
+            message = (f"{message}; a feature without a penalty on some classes may separate them, and then there is "
+                       f"no maximum: this is not looked for")
     result = SoftmaxResult(
         params=maximum.params, fit_intercept=samples.fit_intercept, classes=data.classes,
         feature_names=data.feature_names, named_features=hasattr(X, "columns"), reference=reference,

@@ -435,6 +435,14 @@ def test_a_penalty_on_one_class_alone_leaves_separated_samples_without_a_maximum
             assert not cs.fit(X, y, **penalty).success
 
 
+def test_a_penalty_on_some_of_the_classes_says_that_the_others_may_be_separated():
+    # class 2 is free to leave the other two, which the penalty keeps together
+    X, y = np.arange(6.0)[:, np.newaxis], [0, 0, 1, 1, 2, 2]
+    with pytest.warns(cs.ConvergenceWarning, match="without a penalty on some classes may separate them"):
+        assert not cs.fit(X, y, l2=[[1.0], [1.0], [0.0]]).success
+    assert cs.fit(X, y, l2=[[1.0], [1.0], [1.0]]).success
+
+
 def test_a_fit_without_a_certificate_says_why_separation_was_not_decided(monkeypatch):
     undecided = separation.Separation("undecided", "the time limit of 3 s was reached")
     monkeypatch.setattr(fitting, "find_separation", lambda *_, **__: undecided)
