@@ -37,10 +37,10 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.stats import chi2
 
 from csoftmax.bias_reduction import maximize_penalized, penalized_score
-from csoftmax.certificate import DENSE_LIMIT, NewtonSteps, length
+from csoftmax.certificate import DENSE_LIMIT, MeanLoss, NewtonSteps, hessian_cost, length, polish
 from csoftmax.constraints import Constraints
 from csoftmax.hypotheses import Fitted
-from csoftmax.maximize import HIDDEN_GRADIENT, Maximum, maximize
+from csoftmax.maximize import DEFAULT_TOL, HIDDEN_GRADIENT, maximize
 from csoftmax.metric import MetricCoordinates
 from csoftmax.objective import SoftmaxObjective
 from csoftmax.restricted import Plane, RestrictedCoordinates, plane_of
@@ -49,6 +49,8 @@ from csoftmax.separation import RisingDirections
 
 # What is left of r, relative to the level's root, where the next step is the last: a slope has a digit at the least.
 _NEAR_ENOUGH = 1e-7
+# The cost of a Hessian, in gradients, up to which Newton steps are tried first.
+_CHEAP_HESSIAN = 30.0
 # Maximisations after which an end is given up, and times that the classes left out are chosen anew.
 _MAX_STEPS = 60
 _MAX_FACES = 6
@@ -58,7 +60,7 @@ _ROUNDING = 1e-13
 # Scaled gradient to which a supremum is approached before it is looked for along the last Newton step.
 _SUPREMUM_TOL = 1e-10
 # Probabilities below which a class may be left out of a row.
-_VANISHING = (1e-10, 1e-7, 1e-13)
+_VANISHING = (1e-10, 1e-7, 1e-5, 1e-4, 1e-3, 1e-2, 1e-13)
 # Directions that change no logit of what is left: eigenvalues, in the metric, and parts of a unit vector.
 _FLAT = 1e-13
 _UNSEEN = 1e-7
@@ -68,6 +70,18 @@ _NEVER = -1e30
 
 class ProfileError(Exception):
     """An end was not found; the message says why."""
+
+
+class _RestrictedFitError(ProfileError):
+    """A restricted fit failed.
+
+    Attributes
+    ----------
+    c : float
+        The value of the contrast.
+    """
+
+    c: float
 
 
 class Profile:
@@ -129,7 +143,15 @@ class Profile:
             face, c = self._face_at(contrast, 0.0, self._face.params), 0.0
         for _ in range(_MAX_FACES):
             line = _Line(face, contrast, self._top, self._root, self._bias_reduced)
-            end, u = line.crossing(c)
+            try:
+                end, u = line.crossing(c)
+            except _RestrictedFitError as error:
+                if self._rising is None:
+                    raise
+                # what is left out here may be what the scale of columns hangs on there
+                c = error.c
+                face = self._face_at(contrast, c, face.params)
+                continue
             if self._rising is None:
                 return end
             params = face.coordinates.params(u)
@@ -269,10 +291,13 @@ class _Line:
     def _at(self, x: float) -> tuple[Array, float, float]:
         """Return the maximum where row'u = x, r and dr/dx."""
         there = self._plane.at(np.append(np.zeros(len(self._face.flat)), x))
-        maximum = _certified(there, self._start(x), self._bias_reduced)
-        u = there.point(maximum.u)
+        try:
+            v, self.log_likelihood = _maximum(there, self._start(x), self._bias_reduced)
+        except _RestrictedFitError as error:
+            error.c = self._unit * x
+            raise
+        u = there.point(v)
         self._known = [*self._known[-1:], (x, u)]
-        self.log_likelihood = maximum.penalized_log_likelihood
         r = float(np.sqrt(max(2.0 * (self._top - self.log_likelihood), 0.0)))
         # r^2 = 2 (top - L), so r dr/dx = -dL/dx = -row' grad L
         pull = -float(self._row @ _score(self._face.coordinates, u, self._bias_reduced))
@@ -312,16 +337,24 @@ def _next(points: list[tuple[float, float, float]], root: float, low: float, hig
     return x - step if value > 0.0 else x + step
 
 
-def _certified(there: RestrictedCoordinates, u: Array, bias_reduced: bool) -> Maximum:
-    """Return the maximum on a plane of what has one, from u or else from the plane's origin."""
+def _maximum(there: RestrictedCoordinates, u: Array, bias_reduced: bool) -> tuple[Array, float]:
+    """Return the maximum on a plane of what has one, and the log-likelihood; from near u or from the plane's origin."""
+    near = there.nearest(u)
+    if not bias_reduced and hessian_cost(there) <= _CHEAP_HESSIAN:
+        # from so near Newton steps alone get there, and are half the work
+        v, mean_loss, certificate = polish(MeanLoss(there), near, DEFAULT_TOL, may_step=True, form=True)
+        if certificate.holds and there.hidden_gradient(v) <= HIDDEN_GRADIENT:
+            return v, -there.total_mass * mean_loss
     failed = None
-    for start in (there.nearest(u), np.zeros(there.n_coordinates)):
+    origin = np.zeros(there.n_coordinates)
+    for start, solver in ((near, "auto"), (origin, "auto"), (near, "trust-exact"), (origin, "trust-exact")):
         init = there.params(start)
-        maximum = maximize_penalized(there, init=init) if bias_reduced else maximize(there, init=init, exists=True)
+        maximum = maximize_penalized(there, init=init) if bias_reduced else maximize(there, solver=solver, init=init,
+                                                                                     exists=True)
         if maximum.success:
-            return maximum
+            return maximum.u, maximum.penalized_log_likelihood
         failed = failed or maximum.message
-    raise ProfileError(f"a restricted fit failed: {failed}")
+    raise _RestrictedFitError(f"a restricted fit failed: {failed}")
 
 
 def _score(coordinates: MetricCoordinates, u: Array, bias_reduced: bool) -> Array:
@@ -387,13 +420,16 @@ def _face(whole: MetricCoordinates, u: Array, least: float, contrast: Array | No
     start = coordinates.coordinates(params)
     face = _Face(coordinates, flat, start, np.nan, None)
     free = face.restricted(None if contrast is None else face.row(contrast), c)
-    maximum = maximize(free, init=free.params(free.nearest(start)), exists=True)
-    found = free.point(maximum.u)
+    try:
+        v, log_likelihood = _maximum(free, start, bias_reduced=False)
+    except _RestrictedFitError:
+        return None
+    found = free.point(v)
     # a direction taken for flat that is not: there is more to gain
-    if not maximum.success or length(flat @ coordinates.loss_and_gradient(found)[1]) > HIDDEN_GRADIENT:
+    if length(flat @ coordinates.loss_and_gradient(found)[1]) > HIDDEN_GRADIENT:
         return None
     seen = coordinates.params(free.point(free.nearest(start))) - coordinates.params(found)
-    return _Face(coordinates, flat, found, maximum.log_likelihood, params - coordinates.params(found) - seen)
+    return _Face(coordinates, flat, found, log_likelihood, params - coordinates.params(found) - seen)
 
 
 def _left(samples: DenseSamples, rows: Array, least: float) -> tuple[Array, NDArray[np.bool_]]:

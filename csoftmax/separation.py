@@ -19,6 +19,7 @@ Neither answer rests on the program's tolerance. "Separated" has a witness whose
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Iterable, Sequence
@@ -232,8 +233,11 @@ class RisingDirections:
 
     def __init__(self, samples: DenseSamples, time_limit: float = DEFAULT_TIME_LIMIT) -> None:
         self._search = _Search(samples, time_limit, time.monotonic() + time_limit)
+        self._strict: Array | None = None
         if self._search.n_coefficients <= _MAX_COEFFICIENTS:
             self._search.prepare()
+            with contextlib.suppress(_GaveUp):
+                self._strict = self._search._strict_direction()
 
     def along(self, contrast: Array) -> Array | None:
         """Return V of shape (n_classes, p), in the units of X, with sum_ki contrast[k, i] V_ki > 0; or None.
@@ -252,7 +256,15 @@ class RisingDirections:
         search.deadline = time.monotonic() + search.time_limit
         try:
             V = search.rising(contrast)
-            witness = None if V is None else search.verified_weak(V)
+            if V is None:
+                return None
+            witness = None
+            if self._strict is not None:
+                # away from the margins of 0, half the rise left: no rational equations to be solved
+                target = search.rows.contrast_in_z(contrast)
+                rise, other = float(np.sum(target * V)), abs(float(np.sum(target * self._strict)))
+                witness = search._verified_strict(V + self._strict * (0.5 if other <= rise else 0.5 * rise / other))
+            witness = witness or search._verified_weak(V)
         except _GaveUp:
             return None
         if witness is None:
@@ -393,11 +405,11 @@ class _Rows:
         return np.column_stack([V, params[:, -1] + params[:, self.columns] @ self.shift])
 
     def contrast_in_z(self, contrast: Array) -> Array:
-        """Return what applies to V, in the columns of the programs, as `contrast` does to parameters in X's units."""
+        """Return what applies to V, in the units of z, as `contrast` does to parameters in those of X."""
         target = contrast[:, self.columns] * self.scale
         if self.samples.fit_intercept:
             target = np.column_stack([target - contrast[:, -1:] * (self.shift * self.scale), contrast[:, -1]])
-        return target if self.whitening is None else target @ self.whitening
+        return target
 
     def in_units_of_x(self, table: NDArray[Any]) -> Array:
         """Return a table of ints, of shape (n_classes, q), as float64 of shape (n_classes, p) in the units of X."""
@@ -493,7 +505,7 @@ class _Search:
         for V in (self._sparsest_direction(complete), strict, weak):
             if V is None:
                 continue
-            witness = self._verified_strict(V) if complete else self.verified_weak(V)
+            witness = self._verified_strict(V) if complete else self._verified_weak(V)
             if witness is not None:
                 return "complete" if witness.strict else "quasi", witness
         if known is not None:
@@ -616,6 +628,8 @@ class _Search:
         if not self.rows.q:
             return None
         target = self.rows.contrast_in_z(contrast)
+        if self.rows.whitening is not None:
+            target = target @ self.rows.whitening
         size = np.abs(target).max()
         if not size:
             return None
@@ -706,7 +720,7 @@ class _Search:
                 return _Witness(self.rows.in_units_of_x(table), True, exact.pairs, exact.rows)
         return None
 
-    def verified_weak(self, V: Array) -> _Witness | None:
+    def _verified_weak(self, V: Array) -> _Witness | None:
         """Return the witness next to V whose margins are exactly 0 or above; None where it is not found."""
         # in units of 2^-20 of the largest what differs by the program's tolerance alone becomes equal
         for bits, sparse_as_it_is, all_near in itertools.product((20, 40), (True, False), (True, False)):
