@@ -295,7 +295,7 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
             far = newton.moved > (_NEAR_RANGE if cost < _DENSE_COST else _FAR_RANGE)
             near = newton if cost > _NEAR_COST and not far else None
             newton = None
-    certificate = unknown
+    certificate, exists = unknown, coordinates.penalized or patience >= PATIENT
     stalled, smallest_range = 0, np.inf
     for taken in range(_MAX_POLISH + 1):
         if newton is None:
@@ -316,10 +316,10 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
                 certificate.holds and (stalled or newton_range <= 1e-10)):
             break  # steps that do not shrink: rounding error is reached, or there is no maximum
         smallest_range = min(smallest_range, newton_range)
-        # With a penalty the whole step where the loss falls as it should: it does where the logits move by less than 1.
-        # Without one more may be on the way to infinity.
+        # Where a maximum exists the whole step if the loss falls as it should: it does where the logits move by less
+        # than 1. Else more may be on the way to infinity.
         least, slope = 1.0 / max(1.0, newton_range), float(gradient @ step)
-        share = 1.0 if coordinates.penalized else least
+        share = 1.0 if exists else least
         while True:
             trial = u + share * step
             new_value, new_gradient = loss.both(trial)

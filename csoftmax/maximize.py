@@ -421,7 +421,7 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
         newton = NewtonSteps(coordinates, u, form=True)
         if not newton.factorized:
             budget, newton = forever, None
-        elif n_metrics >= _MAX_METRICS and length(loss.gradient(u)) <= NEAR:
+        elif coordinates.penalized and n_metrics >= _MAX_METRICS and length(loss.gradient(u)) <= NEAR:
             break  # Newton steps have the digits
     answer.x, answer.nfev = u, nfev
     return answer, newton
