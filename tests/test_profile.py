@@ -250,6 +250,18 @@ def test_an_outlier_that_is_in_its_class_changes_no_end(outlier):
     np.testing.assert_allclose(deviance, chi2.ppf(0.95, 1), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("x", "n_zeros", "outliers", "weights"), [
+    ([0, 2, 2, 2, 3, 4, 5, 6, 11, 11], 3, [-7.54842323e6, -32.8823004], [1, 2, 1, 3, 1, 2, 2, 1, 2, 3, 2, 3]),
+    ([0, 0, 2, 3, 7, 7, 9, 9, 9, 10, 10, 11, 11], 9, [2.56342639e7], [2, 3, 3, 1, 2, 2, 2, 3, 3, 2, 3, 2, 3, 1]),
+])
+def test_outliers_among_ties_and_weights_change_no_end(x, n_zeros, outliers, weights):
+    y, far = (np.arange(len(x)) >= n_zeros).astype(int), np.array(outliers)
+    weights = np.array(weights, dtype=float)
+    without = fit_separated(np.array(x, dtype=float)[:, np.newaxis], y, sample_weight=weights[:len(x)])
+    ends = fit_separated(np.append(x, far)[:, np.newaxis], np.append(y, far > 0), sample_weight=weights)
+    np.testing.assert_allclose(ends.conf_int(method="profile"), without.conf_int(method="profile"), rtol=1e-6)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_ends_of_separated_lognormal_samples_have_the_deviance_of_the_level(seed):
     rng = np.random.default_rng(seed)
