@@ -60,4 +60,6 @@ isa = kernels.__name__.rpartition("_")[2]
 @functools.cache
 def load_single() -> ModuleType:
     """Return the kernels of the same build whose arithmetic is in float32; imported when first asked for."""
-    return load(isa, "_single")
+    single = load(isa, "_single")
+    kernels.take_single(single._capi)
+    return single

@@ -152,8 +152,6 @@ class NewtonSteps:
 
     Attributes
     ----------
-    bounded : bool
-        Whether `smallest` is a bound.
     smallest : float
         Not above the smallest eigenvalue of a formed Hessian, up to rounding: H - smallest I has a Cholesky factor.
         Over a change of logits of range rho each eigenvalue changes by at most the factor exp(rho), so that of a
@@ -173,7 +171,6 @@ class NewtonSteps:
         self.coordinates = coordinates
         self.u = u
         self.formed = form and near is None
-        self.bounded = form
         self.moved = self.residual = 0.0
         self.factorized = False
         self.condition, self.smallest = np.inf, 0.0
@@ -223,6 +220,11 @@ class NewtonSteps:
         b = np.random.default_rng(0).standard_normal(len(self.u))
         x, failed = cg(self._operator, b, rtol=1e-3, maxiter=_MAX_PRODUCTS)
         return 0.0 if failed else float(x @ b) / float(x @ x)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether `smallest` is a bound."""
+        return self.formed or self._preconditioner is not None
 
     @property
     def positive_definite(self) -> bool:
@@ -286,12 +288,12 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
     unknown = Certificate(norm, np.nan, np.nan, np.nan, np.nan, False)
     if norm > (NEAR if may_step else tol):
         return u, value, unknown
-    form = len(u) <= DENSE_LIMIT and (form or hessian_cost(coordinates) <= _DENSE_COST)
+    cost = hessian_cost(coordinates)
+    form = len(u) <= DENSE_LIMIT and (form or cost <= _DENSE_COST)
     near = None
     if newton is not None:
         newton.moved = coordinates.logit_range(u - newton.u)
         if newton.moved > _MOVED:
-            cost = hessian_cost(coordinates)
             far = newton.moved > (_NEAR_RANGE if cost < _DENSE_COST else _FAR_RANGE)
             near = newton if cost > _NEAR_COST and not far else None
             newton = None

@@ -187,7 +187,7 @@ class Fitted:
         self.coordinates = coordinates
         self.u = u
         self.log_likelihood = log_likelihood
-        self.factor = _factor(coordinates, u) if 0 < len(u) <= DENSE_LIMIT else None
+        self.factor = hessian_factor(coordinates, u) if 0 < len(u) <= DENSE_LIMIT else None
 
     def restricted(self, constraints: Constraints) -> tuple[RestrictedCoordinates, Maximum, int]:
         """Maximise under independent constraints; also returns how many of them the data know nothing about.
@@ -206,10 +206,11 @@ class Fitted:
         return restricted, maximize(restricted, init=self.coordinates.params(start), exists=True), plane.n_unseen
 
 
-def _factor(coordinates: MetricCoordinates, u: Array) -> tuple[Array, bool] | None:
+def hessian_factor(coordinates: MetricCoordinates, u: Array) -> tuple[Array, bool] | None:
+    """Return the mean loss's Hessian's Cholesky factor at u, for scipy.linalg.cho_solve; None if it is singular."""
     try:
         return linalg.cho_factor(coordinates.hessian(u))
-    except (linalg.LinAlgError, ValueError):  # singular: separated samples
+    except (linalg.LinAlgError, ValueError):  # as of separated samples
         return None
 
 
@@ -246,7 +247,7 @@ def score(fitted: Fitted, constraints: Constraints) -> HypothesisTest:
     coordinates = fitted.coordinates
     u = restricted.point(maximum.u)
     slope = restricted.fixed_part(coordinates.loss_and_gradient(u)[1])  # along the plane it is rounding error
-    factor = _factor(coordinates, u)
+    factor = hessian_factor(coordinates, u)
     if factor is None:
         return impossible("score", constraints.text, df, "the information at the restricted estimate is singular")
     return chi_squared_test("score", constraints.text,

@@ -39,8 +39,6 @@ _RANK_TOLERANCE = 16 * np.finfo(np.float64).eps
 _SEEN = 64 * np.finfo(np.float64).eps
 # The penalty on the mean loss, beside the data's part of 1, from which a Cholesky factor would lose half the digits.
 _FAR_APART = 1e8
-
-
 # The largest penalty on the mean loss, over a column's largest entry squared.
 _LARGEST_PENALTY = 1e20
 

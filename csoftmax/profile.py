@@ -39,7 +39,7 @@ from scipy.stats import chi2
 from csoftmax.bias_reduction import maximize_penalized, penalized_score
 from csoftmax.certificate import DENSE_LIMIT, MeanLoss, NewtonSteps, hessian_cost, length, polish
 from csoftmax.constraints import Constraints
-from csoftmax.hypotheses import Fitted
+from csoftmax.hypotheses import Fitted, hessian_factor
 from csoftmax.maximize import DEFAULT_TOL, HIDDEN_GRADIENT, maximize
 from csoftmax.metric import MetricCoordinates
 from csoftmax.objective import SoftmaxObjective
@@ -203,10 +203,8 @@ class _Face:
         free = self.restricted(None)
         if free.n_coordinates > DENSE_LIMIT:
             return None
-        try:
-            return free, linalg.cho_factor(free.hessian(free.nearest(self.u)))
-        except linalg.LinAlgError:
-            return None
+        factor = hessian_factor(free, free.nearest(self.u))
+        return None if factor is None else (free, factor)
 
     def wald(self, row: Array) -> tuple[Array, float]:
         """Return how u moves with row'u where the likelihood is quadratic, and dr/d(row'u) there; |row| = 1."""

@@ -34,7 +34,7 @@ class RefinedCoordinates(MetricCoordinates):
         T, rows, self._penalty_gradient = whole.extended(origin)
         z, logits = np.empty((samples.n_samples, T.shape[1])), np.empty((samples.n_samples, samples.n_classes))
         for start, stop in samples._blocks():
-            design = samples.part(slice(start, stop)).extended_design()
+            design = samples.part(slice(start, stop)).design(np.longdouble)
             z[start:stop] = design @ T
             sums = design @ rows.T
             if samples.offset is not None:

@@ -973,8 +973,8 @@ class SoftmaxResult:
         -----
         That samples are the same is seen by nobs, classes and the null model's log-likelihood, and by labels, weights
         and offsets where both results have their data. That models are nested is seen by the names of their features;
-        where those differ, by whether the nested model's columns are combinations of this one's on up to 1000 rows or
-        more, where both have their data.
+        where those differ, by whether the nested model's columns are combinations of this one's, where both have their
+        data.
 
         Examples
         --------

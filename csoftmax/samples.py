@@ -324,19 +324,9 @@ class DenseSamples:
             return rows
         return rows.start + np.flatnonzero(mass[rows])
 
-    def design(self) -> Array:
+    def design(self, dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:
         """Return the rows x~ as the kernels see them, of shape (n_samples, p)."""
-        design = np.ones((self.n_samples, self.params_shape[1]))
-        x = design[:, :self.n_features]
-        x[:] = self.X
-        if self.shift is not None and self.scale is not None:
-            x -= self.shift
-            x *= self.scale
-        return design
-
-    def extended_design(self) -> NDArray[np.longdouble]:
-        """Return the rows x~ as the kernels see them, in long double, of shape (n_samples, p)."""
-        design = np.ones((self.n_samples, self.params_shape[1]), dtype=np.longdouble)
+        design = np.ones((self.n_samples, self.params_shape[1]), dtype)
         x = design[:, :self.n_features]
         x[:] = self.X
         if self.shift is not None and self.scale is not None:

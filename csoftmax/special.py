@@ -390,11 +390,7 @@ def _compute_in_place(what: int, x: NDArray[Any], axes: tuple[int, ...], result:
 
 
 def _kernels(dtype: np.dtype[Any]) -> Any:
-    if dtype == _FLOAT64:
-        return kernels
-    single = load_single()
-    kernels.take_single(single._capi)
-    return single
+    return kernels if dtype == _FLOAT64 else load_single()
 
 
 def _slabs(shape: tuple[int, ...], length: int) -> Iterator[tuple[Any, ...]]:

@@ -148,13 +148,35 @@ cdef void add_far_rows(Py_ssize_t n_rows, const Layout *s, const Work *w, number
                 x[a * s.ld + r] = 0.0
 
 
-cdef void store_pair(const number *sums, Py_ssize_t p, double *out) noexcept nogil:
-    # the block of a pair of classes
-    cdef Py_ssize_t a, b
-    for a in range(p):
-        for b in range(a, p):
-            out[a * p + b] = out[b * p + a] = sums[0]
-            sums += 1
+cdef void store_pairs(const number *sums, Py_ssize_t n_pairs, Py_ssize_t lds, Py_ssize_t p,
+                      double[:, :, ::1] blocks) noexcept nogil:
+    cdef Py_ssize_t pair, a, b, i
+    for pair in range(n_pairs):
+        i = pair * lds
+        for a in range(p):
+            for b in range(a, p):
+                blocks[pair, a, b] = blocks[pair, b, a] = sums[i]
+                i += 1
+
+
+cdef inline Layout pair_layout(const Source *x, bint intercept, Py_ssize_t n_classes) noexcept nogil:
+    cdef Layout s = make_layout(x.n, x.d, intercept, n_classes, False)
+    s.rows = min(<Py_ssize_t> HESSIAN_ROWS, round_up(x.n if x.n > 0 else 1, s.unit))
+    s.ld = s.rows + 64 // <Py_ssize_t> sizeof(number)
+    return s
+
+
+cdef inline Py_ssize_t pair_sums(const Layout *s) noexcept nogil:
+    # of a pair of classes, in whole tiles
+    return round_up(s.p * (s.p + 1) // 2, COLUMN_PAIRS)
+
+
+cdef inline Py_ssize_t columns_size(const Layout *s) noexcept nogil:
+    return max(s.p, s.columns) * s.ld
+
+
+cdef inline Py_ssize_t q_size(Py_ssize_t n_pairs, const Layout *s) noexcept nogil:
+    return min(n_pairs, <Py_ssize_t> PAIRS_AT_ONCE) * s.ld
 
 
 def hessian_blocks(object X, int kind, const double[::1] shift, const double[::1] scale,
@@ -168,18 +190,15 @@ def hessian_blocks(object X, int kind, const double[::1] shift, const double[::1
     The diagonal needs no pass: H[i, i] = -sum_{k != i} H[i, k], a sum of terms of one sign.
     """
     cdef Source x = make_source(X, kind)
-    cdef Py_ssize_t b, start, n_rows, padded, pair
-    cdef Layout s = make_layout(x.n, x.d, intercept, params.shape[0], False)
-    cdef Py_ssize_t C = s.n_classes, n_pairs = C * (C - 1) // 2, lds = round_up(s.p * (s.p + 1) // 2, COLUMN_PAIRS)
-    s.rows = min(<Py_ssize_t> HESSIAN_ROWS, round_up(x.n if x.n > 0 else 1, s.unit))
-    s.ld = s.rows + 64 // <Py_ssize_t> sizeof(number)
+    cdef Py_ssize_t b, start, n_rows, padded
+    cdef Layout s = pair_layout(&x, intercept, params.shape[0])
+    cdef Py_ssize_t C = s.n_classes, n_pairs = C * (C - 1) // 2, lds = pair_sums(&s)
     cdef Extras e = make_extras(x.n, shift, scale, None, counts, weights, offset)
     cdef Parameters rows = joined(params, &s)
-    cdef Py_ssize_t columns_size = max(s.p, s.columns) * s.ld, q_size = min(n_pairs, <Py_ssize_t> PAIRS_AT_ONCE) * s.ld
-    cdef Work w = make_work(&s, columns_size + q_size + n_pairs * lds)
+    cdef Work w = make_work(&s, columns_size(&s) + q_size(n_pairs, &s) + n_pairs * lds)
     cdef number *columns = w.more
-    cdef number *q = columns + columns_size
-    cdef number *sums = q + q_size
+    cdef number *q = columns + columns_size(&s)
+    cdef number *sums = q + q_size(n_pairs, &s)
     with nogil:
         pack_classes(&rows, &s, w.packed)
         for b in range(n_blocks(x.n, &s)):
@@ -191,9 +210,7 @@ def hessian_blocks(object X, int kind, const double[::1] shift, const double[::1
             load_mass(start, n_rows, &s, &e, &w, True)
             add_far_rows(padded, &s, &w, columns, sums, lds)
             add_products(w.a, C, 1, &s, &w, padded, columns, q, sums, lds)
-        if s.p > 0:
-            for pair in range(n_pairs):
-                store_pair(sums + pair * lds, s.p, &blocks[pair, 0, 0])
+        store_pairs(sums, n_pairs, lds, s.p, blocks)
         free(w.base)
 
 
@@ -204,17 +221,14 @@ def score_blocks(object X, int kind, const double[::1] shift, const double[::1] 
     Products of two columns of X, and the weights, are to be finite.
     """
     cdef Source x = make_source(X, kind)
-    cdef Py_ssize_t b, start, n_rows, padded, r, k, pair, K = a.shape[1]
-    cdef Layout s = make_layout(x.n, x.d, intercept, 1, False)
-    cdef Py_ssize_t n_pairs = K * (K + 1) // 2, lds = round_up(s.p * (s.p + 1) // 2, COLUMN_PAIRS)
-    s.rows = min(<Py_ssize_t> HESSIAN_ROWS, round_up(x.n if x.n > 0 else 1, s.unit))
-    s.ld = s.rows + 64 // <Py_ssize_t> sizeof(number)
+    cdef Py_ssize_t b, start, n_rows, padded, r, k, K = a.shape[1]
+    cdef Layout s = pair_layout(&x, intercept, 1)
+    cdef Py_ssize_t n_pairs = K * (K + 1) // 2, lds = pair_sums(&s)
     cdef Extras e = make_extras(x.n, shift, scale, None, None, weights, None)
-    cdef Py_ssize_t columns_size = max(s.p, s.columns) * s.ld, q_size = min(n_pairs, <Py_ssize_t> PAIRS_AT_ONCE) * s.ld
-    cdef Work w = make_work(&s, columns_size + q_size + K * s.ld + n_pairs * lds)
+    cdef Work w = make_work(&s, columns_size(&s) + q_size(n_pairs, &s) + K * s.ld + n_pairs * lds)
     cdef number *columns = w.more
-    cdef number *q = columns + columns_size
-    cdef number *factors = q + q_size
+    cdef number *q = columns + columns_size(&s)
+    cdef number *factors = q + q_size(n_pairs, &s)
     cdef number *sums = factors + K * s.ld
     with nogil:
         for b in range(n_blocks(x.n, &s)):
@@ -231,9 +245,7 @@ def score_blocks(object X, int kind, const double[::1] shift, const double[::1] 
                 for k in range(K):
                     factors[k * s.ld + r] = 0.0
             add_products(factors, K, 0, &s, &w, padded, columns, q, sums, lds)
-        if s.p > 0:
-            for pair in range(n_pairs):
-                store_pair(sums + pair * lds, s.p, &blocks[pair, 0, 0])
+        store_pairs(sums, n_pairs, lds, s.p, blocks)
         free(w.base)
 
 

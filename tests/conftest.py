@@ -26,6 +26,8 @@ def kernel_build(request, monkeypatch):
     monkeypatch.setattr(samples, "kernels", kernels)
     monkeypatch.setattr(special, "kernels", kernels)
     monkeypatch.setattr(special, "_small", kernels.small)
+    single = _dispatch.load(request.param, "_single")
+    kernels.take_single(single._capi)
     for module in (samples, special):
-        monkeypatch.setattr(module, "load_single", lambda: _dispatch.load(request.param, "_single"))
+        monkeypatch.setattr(module, "load_single", lambda: single)
     return kernels

@@ -15,7 +15,7 @@ from scipy import optimize
 import csoftmax as cs
 from csoftmax import certificate as certificate_module
 from csoftmax import maximize as maximize_module
-from csoftmax.certificate import MeanLoss, NewtonSteps, polish
+from csoftmax.certificate import PATIENT, MeanLoss, NewtonSteps, polish
 from csoftmax.maximize import SOLVERS, choose_solver, maximize
 from csoftmax.metric import MetricCoordinates
 
@@ -507,6 +507,19 @@ def test_the_certificate_after_the_last_newton_step_is_that_of_the_point_returne
     u, _, certificate = polish(MeanLoss(coordinates), near, 1e-8, may_step=True, form=True)
     assert np.abs(u - near).max() > 1e-5
     assert certificate.gradient_norm == np.linalg.norm(coordinates.loss_and_gradient(u)[1])
+
+
+def test_a_maximum_known_to_exist_hundreds_of_logits_away_takes_whole_newton_steps():
+    # a row at 500 has a logit of 25 where the others ask for 500, and the gradient is small: they are 8 in 4000
+    z, y = np.zeros(4000), np.arange(4000) % 2
+    z[:9], y[:9] = [-2, -1, -1, 1, 1, 2, -2, 2, 500], [0, 0, 1, 1, 0, 1, 0, 1, 1]
+    coordinates = MetricCoordinates(cs.SoftmaxObjective(z[:, np.newaxis], y))
+    params = cs.fit(z[:, np.newaxis], y).params.copy()
+    params[:, 0] *= 0.05
+    u = coordinates.coordinates(params)
+    assert polish(MeanLoss(coordinates), u, 1e-8, may_step=True, form=True, patience=PATIENT)[2].holds
+    # where none may exist a step moves logits by 1 at most, and three that do not shrink are enough
+    assert not polish(MeanLoss(coordinates), u, 1e-8, may_step=True, form=True)[2].holds
 
 
 def test_lbfgs_ends_where_no_step_helps_and_the_hessian_has_no_factor(monkeypatch):
