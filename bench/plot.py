@@ -116,8 +116,10 @@ def roofline(rows, about, path):
                 axes.plot(x, height, "o", color=colour, markersize=6.5, markeredgecolor="white", zorder=3)
                 drawn.append(height)
                 if i == named:
-                    label = axes.annotate(name, (x, height), xytext=(6, -4), textcoords="offset points", va="center",
-                                          fontsize=8, color=colour, fontweight="bold", zorder=4)  # fmt: skip
+                    # the first two levels may be next to each other: one name above its point, the other below
+                    label = axes.annotate(name, (x, height), xytext=(6, 0), textcoords="offset points",
+                                          va="bottom" if level == next(iter(levels)) else "top", fontsize=8,
+                                          color=colour, fontweight="bold", zorder=4)  # fmt: skip
                     label.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
             axes.axvline(x, color=FAINT, linewidth=0.8, zorder=0)
             multiple = row.values[f"{next(iter(levels))} {kind}"]
