@@ -209,7 +209,7 @@ class NewtonSteps:
         self.condition = 1.0 / reciprocal
         # 1 / |H^-1|_1, estimated, is not above the smallest eigenvalue; the factor proves it
         smallest = 0.5 * reciprocal * norm
-        hessian[np.diag_indices_from(hessian)] -= smallest
+        hessian.flat[::len(hessian) + 1] -= smallest
         if not lapack.dpotrf(hessian.T, overwrite_a=True)[1]:
             self.smallest = smallest * float(self._scale.min()) ** 2
 

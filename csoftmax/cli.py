@@ -199,7 +199,7 @@ def _make_parser() -> _Parser:
         default="drop",
         help="rows with missing values: leave them out and say how many (default), or refuse the data",
     )
-    fit.add_argument("--solver", metavar="NAME", help="auto (default), hybr, L-BFGS-B, trust-exact, Newton-CG ...")
+    fit.add_argument("--solver", metavar="NAME", help="auto (default), lm, L-BFGS-B, trust-exact, Newton-CG ...")
     fit.add_argument("--tol", type=_tolerance, metavar="X", help="tolerance on the scaled gradient")
     fit.add_argument("--max-iter", type=_positive_int, metavar="N", help="limit on the solver's iterations")
     fit.add_argument("--threads", type=_positive_int, metavar="N", help="threads; the numbers do not depend on it")

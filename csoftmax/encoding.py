@@ -262,7 +262,7 @@ def _encode_by_table(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int
     codes = np.empty(len(labels), dtype=np.int32)
     for start, block in blocks_of(labels):
         codes[start:start + len(block)] = place[block.astype(wide) - wide(low)]
-    classes = np.array([low + int(i) for i in np.flatnonzero(present)], dtype=labels.dtype)
+    classes = (np.flatnonzero(present).astype(wide) + wide(low)).astype(labels.dtype)
     return classes, codes
 
 

@@ -97,8 +97,8 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         bias of estimates with other weights is another one; `solver` is "auto" or "trust-exact".
     init : array-like of shape (n_classes, n_features + 1), or SoftmaxResult, optional
         Where to start: rows [w_k, b_k]. With l1 = 0 and no bias reduction 0 takes its place where that is likelier.
-    solver : {"auto", "hybr", "L-BFGS-B", "trust-exact", "Newton-CG", "trust-ncg", "trust-krylov"}
-        scipy.optimize's method; "auto" takes hybr (the gradient's root) for small problems and L-BFGS-B, in the metric
+    solver : {"auto", "lm", "L-BFGS-B", "trust-exact", "Newton-CG", "trust-ncg", "trust-krylov"}
+        scipy.optimize's method; "auto" takes lm (the gradient's root) for small problems and L-BFGS-B, in the metric
         and then in the Hessian's, for others (`csoftmax.maximize.choose_solver`). All work where the units of X are not
         seen, and end with the same certificate. With l1 > 0 "auto" or "L-BFGS-B", with bias reduction "auto" or
         "trust-exact".

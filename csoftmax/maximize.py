@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import OptimizeResult, minimize, root
+from scipy.optimize import OptimizeResult, leastsq, minimize
 
 from csoftmax.certificate import (
     CERTIFIED_RANGE,
@@ -34,7 +34,7 @@ from csoftmax.metric import MetricCoordinates
 from csoftmax.refined import RefinedCoordinates
 from csoftmax.samples import Array, blocks_of
 
-SOLVERS = ("hybr", "trust-exact", "Newton-CG", "trust-ncg", "trust-krylov", "L-BFGS-B")
+SOLVERS = ("lm", "trust-exact", "Newton-CG", "trust-ncg", "trust-krylov", "L-BFGS-B")
 
 DEFAULT_TOL = 1e-8
 DEFAULT_MAX_ITER = 1000
@@ -49,9 +49,9 @@ _MOST_ITERATIONS = 100_000_000
 _MAX_REFINED = 4
 # Hessians in whose metric L-BFGS-B goes on before Newton steps take over, once the gradient is small.
 _MAX_METRICS = 4
-# "auto" takes hybr up to so many coordinates and so many multiplications of a gradient, about 0.05 ms of them.
-_HYBR_COORDINATES = 60
-_HYBR_WORK = 100_000
+# "auto" takes lm up to so many coordinates and so many multiplications of a gradient, about 0.05 ms of them.
+_LM_COORDINATES = 60
+_LM_WORK = 100_000
 
 
 class ConvergenceWarning(UserWarning):
@@ -121,11 +121,12 @@ def check_stopping(tol: Any, max_iter: Any) -> None:
 def choose_solver(coordinates: MetricCoordinates) -> str:
     """Return the method for `solver="auto"`.
 
-    "hybr" for small problems, where what scipy.optimize does around a gradient takes longer than the gradient: it
+    "lm" for small problems, where what scipy.optimize does around a gradient takes longer than the gradient: it
     does least. "L-BFGS-B" for the others, in the metric and then in the Hessian's: a Hessian costs many gradients.
     """
-    work = float(coordinates.objective.samples.n_samples) * float(np.prod(coordinates.objective.samples.params_shape))
-    return "hybr" if coordinates.n_coordinates <= _HYBR_COORDINATES and work <= _HYBR_WORK else "L-BFGS-B"
+    n_classes, p = coordinates.objective.samples.params_shape
+    work = float(coordinates.objective.samples.n_samples) * n_classes * p
+    return "lm" if coordinates.n_coordinates <= _LM_COORDINATES and work <= _LM_WORK else "L-BFGS-B"
 
 
 def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float = DEFAULT_TOL,
@@ -137,7 +138,7 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
     Parameters
     ----------
     coordinates : MetricCoordinates
-    solver : {"auto", "hybr", "trust-exact", "Newton-CG", "trust-ncg", "trust-krylov", "L-BFGS-B"}
+    solver : {"auto", "lm", "trust-exact", "Newton-CG", "trust-ncg", "trust-krylov", "L-BFGS-B"}
     tol : float
         The norm of the mean loss's gradient, in the metric, at which the method stops.
     max_iter : int
@@ -177,11 +178,17 @@ def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter
         at_zero = loss.loss(np.zeros_like(u))
         if not loss.loss(u) <= at_zero:
             u = np.zeros_like(u)
+    else:
+        # Without offset and penalty the Hessian at 0 is 2 / C: a Newton step for one gradient.
+        at_zero, gradient = loss.both(u)
+        first = -0.5 * coordinates.n_classes * gradient
+        if loss.loss(first) < at_zero:
+            u = first
     if length(loss.gradient(u)) <= tol * 1e-4:
         answer = OptimizeResult(x=u, fun=loss.loss(u), success=True, status=0, nit=0,
                                 message="the start is the maximum")
-    elif method == "hybr":
-        answer = _hybr(loss, u, stopper, max_iter)
+    elif method == "lm":
+        answer = _lm(loss, u, stopper, max_iter)
         if not stopper.finished and stopper.n_iter < max_iter:
             answer, newton = _lbfgs(loss, answer.x, stopper, max_iter)
     elif method == "L-BFGS-B":
@@ -192,7 +199,7 @@ def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter
         answer.success, answer.message = stopper.outcome
     n_iter = stopper.n_iter
     may_step = not stopper.iterations.stopped_by_callback and n_iter < max_iter
-    form = newton is not None or method in ("hybr", "trust-exact")
+    form = newton is not None or method in ("lm", "trust-exact")
     u, mean_loss, certificate = polish(loss, np.asarray(answer.x), tol, form=form, newton=newton, may_step=may_step,
                                        patience=PATIENT if coordinates.penalized or exists else 3)
     if may_step and not certificate.holds and coordinates.penalized and type(coordinates) is MetricCoordinates:
@@ -228,7 +235,7 @@ def _lifted(hessian: Array) -> Array:
     iterate for ever in what it takes for the hard case. No fit notices: the Newton steps at its end use the Hessian
     itself.
     """
-    hessian[np.diag_indices_from(hessian)] += 1e-12
+    hessian.flat[::len(hessian) + 1] += 1e-12
     return hessian
 
 
@@ -346,8 +353,8 @@ class _Stopper:
             raise StopIteration
 
 
-def _hybr(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> OptimizeResult:
-    """Find the root of the gradient by MINPACK's hybrid of Newton's, Broyden's and the dogleg method.
+def _lm(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> OptimizeResult:
+    """Find the root of the gradient by MINPACK's method of Levenberg and Marquardt, with the Hessian as its derivative.
 
     The loss is convex, so that the root is its minimum. An iteration is an evaluation that makes the gradient smaller.
     """
@@ -365,9 +372,11 @@ def _hybr(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> Optimiz
         return gradient
 
     try:
-        # a factor of 10: the first step may move the coordinates by 10; the scale of all of them is 1 in the metric
-        answer = root(gradient, u, jac=loss.coordinates.hessian, method="hybr",
-                      options={"xtol": 1e-12, "maxfev": 10 * max_iter, "factor": 10.0, "diag": np.ones(len(u))})
+        # The first step may move the coordinates by 10; the scale of all of them is 1 in the metric. Where steps shrink
+        # the gradient's square by less than a tenth, and are to, another method takes over.
+        _, _, found, message, status = leastsq(gradient, u, Dfun=loss.coordinates.hessian, full_output=True, ftol=0.1,
+                                               xtol=1e-12, maxfev=10 * max_iter, factor=10.0, diag=np.ones(len(u)))
+        answer = OptimizeResult(success=status in (1, 2, 3, 4), status=status, message=message, nfev=found["nfev"])
     except StopIteration:
         answer = OptimizeResult(success=False, status=99, message="max_iter was reached")
     answer.x = best

@@ -43,6 +43,11 @@ _FAR_APART = 1e8
 _LARGEST_PENALTY = 1e20
 
 
+# Up to so many classes, and entries of Q x T, a problem's matrices are multiplied whole.
+_FEW_PAIRS = 8
+_SMALL_MATRIX = 10_000
+
+
 class Rounding(NamedTuple):
     """Bounds on rounding errors, in the metric; see `MetricCoordinates.rounding`.
 
@@ -99,10 +104,10 @@ class MetricCoordinates:
         # gradient / l2, are those of 1e20, times 1e20 / l2.
         size = np.maximum(totals[2] - self._shift, self._shift - totals[1]) * self._scale  # of 1e-100 the scale is 1e75
         largest = np.maximum(_LARGEST_PENALTY * np.where(size > 0, size, 1.0) ** 2, 1e-280)
-        held = np.where(objective.l2 > 0, np.clip(l2, 1e-280, largest), 0.0)
+        held = np.where(objective.l2 > 0, np.minimum(np.maximum(l2, 1e-280), largest), 0.0)
         with np.errstate(under="ignore"):
             self._beyond = np.where(l2 > held, held / np.where(l2 > 0, l2, 1.0), 1.0)
-        self._clipped, l2 = not np.array_equal(held, l2), held
+        self._clipped, l2 = bool((held != l2).any()), held
         self._l2_by_class = l2 if l2.ndim == 2 else None
         self._largest_l2 = l2 if l2.ndim == 1 else l2.max(axis=0)
         self._factorize(standardized.gram(), self._largest_l2)
@@ -114,7 +119,7 @@ class MetricCoordinates:
         fit_intercept = self.objective.samples.fit_intercept
         d = self.objective.samples.n_features
         mean = gram[:d, d] / self.total_mass if fit_intercept else np.zeros(d)
-        moments = gram[:d, :d] / self.total_mass - np.outer(mean, mean)
+        moments = gram[:d, :d] / self.total_mass - mean[:, np.newaxis] * mean
         factor, dropped = _inverse_factor(moments)
         self._hidden = self._unseen_directions(dropped, moments, mean)
         self.rank = factor.shape[1] + fit_intercept
@@ -148,7 +153,8 @@ class MetricCoordinates:
             self._T_all[d, :q] -= mean @ beside
         self._penalty = self._T_all[:d].T @ (self._T_all[:d] * l2[:, np.newaxis])
         self.estimable = np.ones(d + fit_intercept, dtype=bool)
-        self.estimable[:d] = np.abs(dropped).max(axis=1, initial=0.0) <= 1e-6
+        if dropped.shape[1]:
+            self.estimable[:d] = np.abs(dropped).max(axis=1) <= 1e-6
         self.undetermined, self.unit = dropped, self._scale / _column_norms(moments)
         self.center = self._shift + mean / self._scale if fit_intercept else np.zeros(d)
         if fit_intercept and dropped.shape[1]:
@@ -158,6 +164,8 @@ class MetricCoordinates:
             self.estimable[d] = not np.any(moved > 1e-6 * np.maximum(size, np.finfo(float).tiny))
 
     def _unseen_directions(self, dropped: Array, moments: Array, mean: Array) -> Array:
+        if not dropped.shape[1]:
+            return np.empty((self.objective.samples.params_shape[1], 0))
         features = dropped / _column_norms(moments)[:, np.newaxis]
         return np.concatenate([features, -mean[np.newaxis] @ features]) if self._samples.fit_intercept else features
 
@@ -236,8 +244,37 @@ class MetricCoordinates:
         return np.stack([(self._T_all[:d].T @ (self._T_all[:d] * values[:, np.newaxis]))
                          for values in by_feature.reshape(-1, d)]).reshape(m, m, n_columns, n_columns)
 
+    @functools.cached_property
+    def _as_matrices(self) -> tuple[Array, Array, Array, Array] | None:
+        """Q x T, -1 / W times it, what takes pairs of classes to pairs of coordinates' rows, and the penalty's Hessian.
+
+        None where they are not all small. A gradient of a small problem is 4 us of arithmetic, a Hessian 6: what is
+        around them is to be few calls.
+        """
+        C, (p, q) = self.n_classes, self._T.shape
+        if C > _FEW_PAIRS or C * p * self.n_coordinates > _SMALL_MATRIX or type(self) is not MetricCoordinates:
+            return None
+        Q, (first, second) = _helmert_matrix(C), pair_indices(C)
+        contrasts = Q[first] - Q[second]
+        pairs = (contrasts[:, :, np.newaxis] * contrasts[:, np.newaxis]).reshape(len(first), -1).T / self.total_mass
+        penalty = np.zeros((C - 1, q, C - 1, q))
+        if self._l2_by_class is None:
+            penalty[np.arange(C - 1), :, np.arange(C - 1)] = self._penalty
+        else:
+            penalty[:] = self._penalty_hessian().transpose(0, 2, 1, 3)
+        to_rows: Array = (Q[:, np.newaxis, :, np.newaxis] * self._T[:, np.newaxis]).reshape(C * p, self.n_coordinates)
+        return to_rows, to_rows / -self.total_mass, pairs, penalty.reshape(2 * (self.n_coordinates,))
+
     def loss_and_gradient(self, u: Array) -> tuple[float, Array]:
         """Return the mean loss and its gradient by u."""
+        if (matrices := self._as_matrices) is not None:
+            to_rows, pull, _, penalty = matrices
+            value, gradient = self._samples.log_likelihood_and_gradient((to_rows @ u).reshape(self.n_classes, -1))
+            pulled = gradient.ravel() @ pull
+            if not self.penalized:
+                return -value / self.total_mass, pulled
+            shrink = penalty @ u
+            return 0.5 * float(shrink @ u) - value / self.total_mass, pulled + shrink
         value, gradient = self._samples.log_likelihood_and_gradient(self.standardized_rows(u))
         rows = self._rows(u)
         pulled = _helmert_adjoint(gradient @ self._T)
@@ -271,8 +308,8 @@ class MetricCoordinates:
         gradient = entry * reach + eps * math.sqrt((q + d + 2 * C + 8) * float((pull @ T[:d]).sum()))
         hessian = 2.0 * entry * reach * math.sqrt(float(T.sum())) + eps * q * C
         # the parameters returned: rounded, and with an intercept in the units of X
-        moved = (q + C + 4) * np.square(eps) * coef
-        square = float(moved.sum()) + (p + 2) * float((np.square(eps * self._scale * self._shift)) @ coef[:d])
+        moved = (q + C + 4) * eps * eps * coef
+        square = float(moved.sum()) + (p + 2) * float(np.square(eps * self._scale * self._shift) @ coef[:d])
         params = math.sqrt(0.5 * square + float(self._largest_l2 @ moved[:d]))
         return Rounding(gradient, hessian, params)
 
@@ -305,6 +342,11 @@ class MetricCoordinates:
         rows, q = self.n_classes, self._T.shape[1]
         samples = self._samples if mass is None else self._samples.replace(codes=None, counts=None, weights=mass)
         pairs = np.matmul(np.matmul(self._T.T, samples.hessian_pairs(self.standardized_rows(u))), self._T)
+        if (matrices := self._as_matrices) is not None:
+            # sum_{i < k} (Q_i - Q_k) (Q_i - Q_k)' x (T' H_ik T)
+            both = (matrices[2] @ pairs.reshape(len(pairs), -1)).reshape(rows - 1, rows - 1, q, q)
+            hessian = both.transpose(0, 2, 1, 3).reshape(self.n_coordinates, self.n_coordinates)
+            return hessian + matrices[3] if self.penalized else hessian
         pairs /= -self.total_mass
         both = self._contrasted(assemble_pairs(pairs, rows)).reshape(rows - 1, rows - 1, q, q)
         if self._l2_by_class is None:
@@ -525,6 +567,8 @@ def _inverse_factor(moments: Array) -> tuple[Array, Array]:
     unit = _column_norms(moments)
     values, vectors = np.linalg.eigh(moments / unit[:, np.newaxis] / unit)
     keep = values > _RANK_TOLERANCE * max(len(moments), 8) * max(values.max(initial=0.0), 0.0)
+    if keep.all():
+        return vectors / np.sqrt(values) / unit[:, np.newaxis], vectors[:, :0]
     return vectors[:, keep] / np.sqrt(values[keep]) / unit[:, np.newaxis], vectors[:, ~keep]
 
 

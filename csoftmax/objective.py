@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,12 @@ class SoftmaxObjective:
     def _bind(self, samples: DenseSamples, l2: Array) -> None:
         self.samples = samples
         self.l2 = l2
-        self._penalty = np.insert(l2, samples.n_features, 0.0, axis=-1) if samples.fit_intercept else l2
         self.n_params = samples.params_shape[0] * samples.params_shape[1]
+
+    @functools.cached_property
+    def _penalty(self) -> Array:
+        """l2 beside each parameter of a class: 0 for the intercept."""
+        return np.insert(self.l2, self.samples.n_features, 0.0, axis=-1) if self.samples.fit_intercept else self.l2
 
     def _rows(self, theta: ArrayLike, name: str = "theta") -> Array:
         rows = np.ascontiguousarray(theta, dtype=np.float64)
@@ -157,8 +162,10 @@ def spread_penalty(name: str, penalty: float | Array, samples: DenseSamples) -> 
         If it has another shape.
     """
     n_classes, d = samples.n_classes, samples.n_features
-    shape = np.shape(penalty)
-    if shape not in ((), (d,), (n_classes, d)):
+    if isinstance(penalty, float):
+        return np.full(d, penalty)
+    shape = penalty.shape
+    if shape not in ((d,), (n_classes, d)):
         raise ValueError(f"{name} has shape {shape}; a number, ({d},) for each feature, or ({n_classes}, {d}) for each "
                          f"class and feature is wanted")
     spread = np.broadcast_to(penalty, (n_classes, d))

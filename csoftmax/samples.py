@@ -6,8 +6,8 @@ Another kind of data (sparse, on disk, on a cluster) answers the same verbs, and
 
 from __future__ import annotations
 
-import copy
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
@@ -351,7 +351,8 @@ class DenseSamples:
             values = out[:, 0] if mass is None else out[mass[start:stop] > 0, 0]
             return float(values.max(initial=0.0))
 
-        return float(np.max(list(map_blocks(block, self._blocks(), self.n_threads))))
+        found = list(map_blocks(block, self._blocks(), self.n_threads))
+        return found[0] if len(found) == 1 else float(np.max(found))
 
     def _row_block(self, what: RowVerb, params: Array, start: int, stop: int, out: Array) -> None:
         labels: tuple[Any, Any] = self._labels(start, stop) if what in ("log_likelihood", "residual") else (None, None)
@@ -414,7 +415,8 @@ class DenseSamples:
 
     def replace(self, **changes: Any) -> DenseSamples:
         """Return the same samples with some attributes changed; arrays are shared."""
-        other = copy.copy(self)
+        other = object.__new__(type(self))  # 1 us, where copy.copy takes 6
+        other.__dict__.update(self.__dict__)
         other._mass = other._whole = None
         for name, value in changes.items():
             if not hasattr(self, name):
@@ -449,7 +451,7 @@ class DenseSamples:
         with np.errstate(over="ignore", invalid="ignore"):
             center = np.zeros(len(low))
             if self.fit_intercept:
-                center = np.clip(np.nan_to_num(total / self.total_mass()), low, high)
+                center = np.fmin(np.fmax(total / self.total_mass(), low), high)  # of a total that overflows too
             reach = np.maximum(high - center, center - low)
             exponent = np.frexp(reach)[1]
             if self.fit_intercept:
@@ -461,7 +463,7 @@ class DenseSamples:
             raise ValueError(f"X's column {int(np.argmin(np.isfinite(reach)))} spans more than a float64 can hold; "
                              f"change its unit")
         exponent = np.frexp(reach)[1]
-        scale = np.where(reach > 0, np.ldexp(1.0, np.clip(-exponent, -1000, 250)), 1.0)
+        scale = np.where(reach > 0, np.ldexp(1.0, np.minimum(np.maximum(-exponent, -1000), 250)), 1.0)
         return self.replace(shift=center, scale=scale)
 
     def seen(self) -> DenseSamples:
@@ -552,5 +554,5 @@ def check_codes(codes: NDArray[Any], n_classes: int, first_row: int = 0) -> None
 
 def blocks_of(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield (first row, rows) for each block of rows of an array."""
-    for start, stop in row_blocks(array.shape[0], int(np.prod(array.shape[1:]))):
+    for start, stop in row_blocks(array.shape[0], math.prod(array.shape[1:])):  # np.prod takes 4 us
         yield start, array[start:stop]
