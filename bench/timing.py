@@ -5,6 +5,7 @@ It stands on the standard library alone."""
 import contextlib
 import gc
 import math
+import os
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -88,6 +89,20 @@ def interleave(functions, settings, inside=None):
         if was_enabled:
             gc.enable()
     return times
+
+
+@contextlib.contextmanager
+def on(cpus):
+    """Let this thread, and those that it starts, run on these CPUs."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def shape_label(n, d, n_classes):

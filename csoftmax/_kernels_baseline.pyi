@@ -20,6 +20,10 @@ def score_blocks(
     X: NDArray[Any], kind: int, shift: _Optional, scale: _Optional, intercept: bool, a: _Array, weights: _Optional,
     blocks: _Array,
 ) -> None: ...
+def group_scores(
+    X: NDArray[Any], kind: int, shift: _Optional, scale: _Optional, intercept: bool, a: _Array,
+    first: NDArray[np.intp], scores: _Array,
+) -> None: ...
 def gram(
     X: NDArray[Any], kind: int, shift: _Optional, scale: _Optional, intercept: bool, weights: _Optional, out: _Array,
 ) -> None: ...

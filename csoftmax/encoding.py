@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from csoftmax.samples import Array, DenseSamples, blocks_of
 
-# how far apart integer labels may lie for a lookup table instead of sorting
+# how far apart the integer labels of a short array may lie for a lookup table instead of sorting
 _TABLE_SIZE = 1 << 16
 
 
@@ -219,7 +219,7 @@ def encode_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int32]]:
         labels = np.empty(n, dtype=object)  # NumPy has made one type of all: a string of a nan, a float of an int
         labels[:] = y
     kind = labels.dtype.kind
-    if kind in "iu" and labels.size and int(labels.max()) - int(labels.min()) < _TABLE_SIZE:
+    if _fits_table(labels):
         return _encode_by_table(labels)
     if kind in "biufSU":
         return _encode_sorted(labels)
@@ -249,6 +249,12 @@ def encode_known(y: Any, n: int, classes: NDArray[Any]) -> tuple[NDArray[np.intp
         raise ValueError(f"y has the label {unknown[0]!r}; the model's classes are "
                          f"{', '.join(map(repr, classes.tolist()))}")
     return place[codes], None
+
+
+def _fits_table(labels: NDArray[Any]) -> bool:
+    """Whether labels are integers that lie no further apart than a table, or the array itself, is long."""
+    return (labels.dtype.kind in "iu" and labels.size > 0
+            and int(labels.max()) - int(labels.min()) < max(_TABLE_SIZE, labels.size))
 
 
 def _encode_by_table(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
@@ -392,6 +398,8 @@ def as_groups(groups: Any, n: int, complete: NDArray[np.bool_] | None = None) ->
             raise TypeError(f"groups holds labels that cannot be told apart ({error}); ints or strings are "
                             f"wanted") from None
         return np.fromiter((code[label] for label in labels.tolist()), dtype=np.intp, count=n)
+    if _fits_table(labels):
+        return _encode_by_table(labels)[1].astype(np.intp)
     return np.unique(labels, return_inverse=True)[1].astype(np.intp).reshape(n)
 
 

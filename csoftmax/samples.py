@@ -265,7 +265,7 @@ class DenseSamples:
         ----------
         params : ndarray of shape (n_classes, p)
         groups : ndarray of shape (n_samples,)
-            A whole number for each row, the same within a group.
+            A whole number from 0 for each row, the same within a group.
 
         Returns
         -------
@@ -279,20 +279,18 @@ class DenseSamples:
         if isinstance(rows, slice):
             rows = np.arange(self.n_samples)
         if (np.diff(groups) < 0).any():
-            rows = rows[np.argsort(groups[rows], kind="stable")]
+            rows = rows[_stable_order(groups[rows])]
 
         def block(start: int, stop: int) -> tuple[Array, Array, Array | None]:
             # the groups that other blocks may have rows of too, the first and the last, are handed on
             chosen = rows[start:stop]
             first = np.flatnonzero(np.diff(groups[chosen], prepend=-1))
             part = self.part(chosen)
-            x, a = part.design(), part.row_results("residual", params, np.empty((part.n_samples, n_classes)))
-            sums = np.empty((len(first), n_classes - 1, p))
-            places = np.arange(part.n_samples + 1)
-            for k in range(n_classes - 1):  # row g of the sparse matrix has a of the group's rows
-                sums[:, k] = sparse.csr_array((a[:, k], places[:-1], np.append(first, part.n_samples)),
-                                              shape=(len(first), part.n_samples)) @ x
-            s = sums.reshape(len(first), size)
+            a = part.row_results("residual", params, np.empty((part.n_samples, n_classes)))
+            scores = np.empty((len(first), n_classes - 1, p))
+            kernels.group_scores(*part._rows(0, part.n_samples), self.fit_intercept,
+                                 np.ascontiguousarray(a[:, :-1]), first, scores)
+            s = scores.reshape(len(first), size)
             return _outer_products(s[1:-1]), s[0], s[-1] if len(first) > 1 else None
 
         blocks = row_blocks(len(rows), p + n_classes)
@@ -434,7 +432,7 @@ class DenseSamples:
     def part(self, rows: slice | NDArray[np.intp]) -> DenseSamples:
         """Return those rows as samples of their own, for one thread: a block that is to be asked several things."""
         names = ("X", "codes", "counts", "weights", "offset")
-        part = self.replace(n_threads=1, **{name: values[rows] for name in names
+        part = self.replace(n_threads=1, **{name: _taken(values, rows) for name in names
                                             if (values := getattr(self, name)) is not None})
         if part._kind is None:
             part.X = part._plain_rows(0, part.n_samples)[0]  # converted once
@@ -469,6 +467,23 @@ class DenseSamples:
     def seen(self) -> DenseSamples:
         """Return the same samples with a float64 copy of X as the kernels see it: for some rows, to be read often."""
         return self.replace(X=np.ascontiguousarray(self.design()[:, :self.n_features]), shift=None, scale=None)
+
+
+def _taken(values: Any, rows: slice | NDArray[np.intp]) -> Any:
+    # ndarray.take: half the time of [rows] for a million rows of 20 in random order
+    if isinstance(values, np.ndarray) and not isinstance(rows, slice):
+        return values.take(rows, axis=0)
+    return values[rows]
+
+
+def _stable_order(codes: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return np.argsort(codes, kind="stable") of whole numbers from 0: SciPy counts, 15 ms a million where that takes 90.
+
+    Of the matrix with a 1 at (codes[j], j) for each j, stored by columns, it makes the form by rows.
+    """
+    n = len(codes)
+    by_column = sparse.csc_array((np.ones(n, np.int8), codes, np.arange(n + 1)), shape=(int(codes.max()) + 1, n))
+    return by_column.tocsr().indices
 
 
 def _outer_products(rows: Array, weights: Array | None = None) -> Array:

@@ -11,11 +11,10 @@ anew for each shape, in the same rounds as its times, and a multiple is the medi
 
 import contextlib
 import functools
-import os
 import statistics
 
 import numpy as np
-from timing import Row, interleave, shape_label
+from timing import Row, interleave, on, shape_label
 
 import csoftmax
 from cases.likelihood import make_data
@@ -61,20 +60,6 @@ def machine_rates(quick):
         x = np.linspace(-5, 0, length, dtype=dtype)
         rates[f"exp {kind}"] = functools.partial(np.exp, x, out=np.empty_like(x)), length
     return rates
-
-
-@contextlib.contextmanager
-def on(cpus):
-    """Let this thread, and those that it starts, run on these CPUs."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cpus)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def check(answers, level):
