@@ -477,9 +477,9 @@ def _taken(values: Any, rows: slice | NDArray[np.intp]) -> Any:
 
 
 def _stable_order(codes: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return np.argsort(codes, kind="stable") of whole numbers from 0: SciPy counts, 15 ms a million where that takes 90.
+    """Return np.argsort(codes, kind="stable") of whole numbers from 0: 15 ms a million, where that takes 90.
 
-    Of the matrix with a 1 at (codes[j], j) for each j, stored by columns, it makes the form by rows.
+    Of the matrix with a 1 at (codes[j], j) for each j, stored by columns, SciPy makes the form by rows, by counting.
     """
     n = len(codes)
     by_column = sparse.csc_array((np.ones(n, np.int8), codes, np.arange(n + 1)), shape=(int(codes.max()) + 1, n))

@@ -303,9 +303,9 @@ cdef inline void store_sums(const number *sums, Py_ssize_t n, Py_ssize_t p, Py_s
             out[k * p + i] = sums[k * stride + i]
 
 
-# The Gram matrix, and the Hessian of two classes, are one such block, where a product of two columns would serve one sum
-# alone. So its rows are weighted, and a block is loaded with the intercept's column of ones as its last: 569 x 30 x 2
-# takes 33 us, where the tile above takes 43.
+# The Gram matrix, and the Hessian of two classes, are one such block, where a product of two columns would serve one
+# sum alone. So its rows are weighted, and a block is loaded with the intercept's column of ones as its last:
+# 569 x 30 x 2 takes 33 us, where the tile above takes 43, and 10 000 x 100 x 2 3.1 ms instead of 5.5.
 
 cdef void set_ones(Py_ssize_t n_rows, const Layout *s, const Work *w) noexcept nogil:
     cdef Py_ssize_t r
