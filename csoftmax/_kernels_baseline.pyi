@@ -16,6 +16,10 @@ def hessian_blocks(
     X: NDArray[Any], kind: int, shift: _Optional, scale: _Optional, params: _Array, intercept: bool, counts: _Optional,
     weights: _Optional, offset: _Optional, blocks: _Array,
 ) -> None: ...
+def hessian_diagonal(
+    X: NDArray[Any], kind: int, shift: _Optional, scale: _Optional, params: _Array, intercept: bool, counts: _Optional,
+    weights: _Optional, offset: _Optional, blocks: _Array,
+) -> None: ...
 def score_blocks(
     X: NDArray[Any], kind: int, shift: _Optional, scale: _Optional, intercept: bool, a: _Array, weights: _Optional,
     blocks: _Array,

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.linalg import lapack
 from scipy.sparse.linalg import LinearOperator, cg
 
+from csoftmax.blocks import ClassBlocks
 from csoftmax.metric import MetricCoordinates
 from csoftmax.samples import Array
 
@@ -26,7 +27,7 @@ _MOVED = 0.1
 # The Newton step is by a formed Hessian up to this many coordinates and this many times the cost of a gradient;
 # beyond that by conjugate gradients, which take about that many products.
 DENSE_LIMIT = 3000
-_DENSE_COST = 100.0
+_DENSE_COST = 60.0
 _MAX_PRODUCTS = 1000
 # Where a Hessian costs more gradients than this, that of a point whose logits differ by at most so much serves as
 # preconditioner of conjugate gradients, which then take 5 to 30 products; the farther point, which leaves no bound on
@@ -171,6 +172,7 @@ class NewtonSteps:
         self.coordinates = coordinates
         self.u = u
         self.formed = form and near is None
+        self._near = near is not None
         self.moved = self.residual = 0.0
         self.factorized = False
         self.condition, self.smallest = np.inf, 0.0
@@ -185,6 +187,8 @@ class NewtonSteps:
             self.condition = near.condition
             self.smallest = near.smallest * math.exp(-coordinates.logit_range(u - near.u))
         else:
+            if type(coordinates) is MetricCoordinates and (blocks := ClassBlocks(coordinates, u)).factorized:
+                self._preconditioner = self._linear(blocks.precondition)
             self.smallest = self._smallest_by_products()
             if self.smallest > 0:
                 self.condition = 1.0 / self.smallest
@@ -218,13 +222,13 @@ class NewtonSteps:
         # iterations can miss a flat direction: they stop at an eigenvalue well above it). The solution lies mostly
         # along the smallest eigenvalues, so its Rayleigh quotient is next to the smallest.
         b = np.random.default_rng(0).standard_normal(len(self.u))
-        x, failed = cg(self._operator, b, rtol=1e-3, maxiter=_MAX_PRODUCTS)
+        x, failed = cg(self._operator, b, rtol=1e-3, maxiter=_MAX_PRODUCTS, M=self._preconditioner)
         return 0.0 if failed else float(x @ b) / float(x @ x)
 
     @property
     def bounded(self) -> bool:
         """Whether `smallest` is a bound."""
-        return self.formed or self._preconditioner is not None
+        return self.formed or self._near
 
     @property
     def positive_definite(self) -> bool:
@@ -239,6 +243,11 @@ class NewtonSteps:
             leverage = self.coordinates.largest_leverage
             self._squared_reach = 2.0 * leverage / (self.smallest * self.coordinates.total_mass)
         return self._squared_reach
+
+    @property
+    def n_own(self) -> int:
+        """The length of v."""
+        return len(self.u)
 
     def from_own_metric(self, v: Array) -> Array:
         """Return R^-1 v, R'R the formed Hessian."""
@@ -257,7 +266,7 @@ class NewtonSteps:
         reach, norm = float(np.sqrt(2.0 * self.coordinates.largest_leverage)), length(gradient)
         self.residual = min(max(0.1 * CERTIFIED_RANGE * self.smallest / reach, 1e-10 * norm), 1e-2 * norm)
         step, failed = cg(self._operator, -gradient, rtol=0.0, atol=self.residual, M=self._preconditioner,
-                          maxiter=_MAX_PRODUCTS if self._preconditioner is None else _MAX_NEAR_PRODUCTS)
+                          maxiter=_MAX_NEAR_PRODUCTS if self._near else _MAX_PRODUCTS)
         return np.full_like(step, np.nan) if failed else step
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import OptimizeResult, leastsq, minimize
 
+from csoftmax.blocks import ClassBlocks, blocks_cost
 from csoftmax.certificate import (
     CERTIFIED_RANGE,
     DENSE_LIMIT,
@@ -47,6 +48,8 @@ _MAX_IDLE = 5
 _MOST_ITERATIONS = 100_000_000
 # Points at most from which the logits are refined.
 _MAX_REFINED = 4
+# Gradients that a Hessian may cost for L-BFGS-B to go on in its metric.
+_DEAR_HESSIAN = 20.0
 # Hessians in whose metric L-BFGS-B goes on before Newton steps take over, once the gradient is small.
 _MAX_METRICS = 4
 # "auto" takes lm up to so many coordinates and so many multiplications of a gradient, about 0.05 ms of them.
@@ -384,19 +387,23 @@ def _lm(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> OptimizeR
 
 
 class _OwnMetric:
-    """The loss by v, where u = origin + R^-1 v and R'R is the Hessian at the origin; without one by u - origin."""
+    """The loss by v, where u = origin + R^-1 v and R'R is the metric; without one by u - origin."""
 
-    def __init__(self, loss: MeanLoss, origin: Array, newton: NewtonSteps | None) -> None:
-        self._loss, self._origin, self._newton = loss, origin, newton
+    def __init__(self, loss: MeanLoss, origin: Array, metric: NewtonSteps | ClassBlocks | None) -> None:
+        self._loss, self._origin, self._metric = loss, origin, metric
+
+    def start(self) -> Array:
+        """Return the v of the origin."""
+        return np.zeros(len(self._origin) if self._metric is None else self._metric.n_own)
 
     def point(self, v: Array) -> Array:
         """Return u."""
-        return self._origin + (v if self._newton is None else self._newton.from_own_metric(v))
+        return self._origin + (v if self._metric is None else self._metric.from_own_metric(v))
 
     def both(self, v: Array) -> tuple[float, Array]:
         """Return the loss and its gradient by v."""
         value, gradient = self._loss.both(self.point(v))
-        return value, gradient.copy() if self._newton is None else self._newton.to_own_metric(gradient)
+        return value, gradient.copy() if self._metric is None else self._metric.to_own_metric(gradient)
 
     def report(self, v: Array, stopper: _Stopper) -> None:
         """Tell the stopper of an iteration that ended at v."""
@@ -407,17 +414,24 @@ class _OwnMetric:
 def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[OptimizeResult, NewtonSteps | None]:
     """Minimise by L-BFGS-B, in the metric and then, while that is slow, in that of the Hessian where it has got to.
 
-    A metric is left after a third of the gradients that the next one costs. Also returns the last Hessian.
+    A metric is left after a third of the gradients that the next one costs. Where a Hessian is dear its blocks on the
+    diagonal take its place. Also returns the last Hessian.
     """
     coordinates = loss.coordinates
     forever = 10 * max_iter
-    budget = max(10, round(hessian_cost(coordinates) / 3)) if coordinates.n_coordinates <= DENSE_LIMIT else forever
-    newton: NewtonSteps | None = None
+    cost, dense = hessian_cost(coordinates), coordinates.n_coordinates <= DENSE_LIMIT
+    by_blocks = type(coordinates) is MetricCoordinates and (cost > _DEAR_HESSIAN or not dense)
+    budget = forever
+    if by_blocks:
+        budget = max(10, round(blocks_cost(coordinates)))
+    elif dense:
+        budget = max(10, round(cost / 3))
+    metric: NewtonSteps | ClassBlocks | None = None
     nfev = n_metrics = 0
     while True:
         before = loss.loss(u)
-        own = _OwnMetric(loss, u, newton)
-        answer = minimize(own.both, np.zeros(len(u)), jac=True, method="L-BFGS-B",
+        own = _OwnMetric(loss, u, metric)
+        answer = minimize(own.both, own.start(), jac=True, method="L-BFGS-B",
                           callback=lambda v, own=own: own.report(v, stopper),
                           options={"maxiter": max_iter - stopper.n_iter, "ftol": 0.0, "gtol": 0.0, "maxcor": 20,
                                    "maxfun": budget})
@@ -427,13 +441,15 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
         if stopper.finished or stopper.n_iter >= max_iter or (n_metrics and not loss.loss(u) < before):
             break
         n_metrics += 1
-        newton = NewtonSteps(coordinates, u, form=True)
-        if not newton.factorized:
-            budget, newton = forever, None
+        metric = ClassBlocks(coordinates, u) if by_blocks else NewtonSteps(coordinates, u, form=True)
+        if by_blocks:
+            budget = 2 * max(10, round(blocks_cost(coordinates)))
+        if not metric.factorized:
+            budget, metric = forever, None
         elif coordinates.penalized and n_metrics >= _MAX_METRICS and length(loss.gradient(u)) <= NEAR:
             break  # Newton steps have the digits
     answer.x, answer.nfev = u, nfev
-    return answer, newton
+    return answer, metric if isinstance(metric, NewtonSteps) else None
 
 
 def _minimize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> OptimizeResult:

@@ -356,6 +356,19 @@ class MetricCoordinates:
             both += self._penalty_hessian()
         return both.transpose(0, 2, 1, 3).reshape(self.n_coordinates, self.n_coordinates)
 
+    def hessian_diagonal(self, u: Array) -> Array:
+        """Return the mean loss's Hessian by each row of Q u, of shape (n_classes, q, q)."""
+        blocks = np.matmul(np.matmul(self._T.T, self._samples.hessian_diagonal(self.standardized_rows(u))), self._T)
+        return blocks / self.total_mass + self._penalty
+
+    def by_classes(self, gradient: Array) -> Array:
+        """Return Q gradient, of shape (n_classes, q)."""
+        return _helmert(self._rows(gradient))
+
+    def from_classes(self, rows: Array) -> Array:
+        """Return Q' rows, of shape (n_coordinates,)."""
+        return _helmert_adjoint(rows).ravel()
+
     def _contrasted(self, blocks: Array) -> Array:
         """Return Q' blocks Q: (C, C, q, q) -> (C - 1, C - 1, q q)."""
         rows, size = self.n_classes, blocks.shape[2] * blocks.shape[3]

@@ -187,23 +187,29 @@ class DenseSamples:
 
     def hessian_pairs(self, params: Array) -> Array:
         """Return the Hessian's blocks of the pairs i < k, row by row, of shape (C (C - 1) / 2, p, p)."""
-        n_classes, p = self.params_shape
-        n_pairs = n_classes * (n_classes - 1) // 2
+        return self._matrices(kernels.hessian_blocks, self.n_classes * (self.n_classes - 1) // 2, params)
+
+    def hessian_diagonal(self, params: Array) -> Array:
+        """Return minus the Hessian's blocks on the diagonal, of shape (n_classes, p, p); X is standardised."""
+        return self._matrices(kernels.hessian_diagonal, self.n_classes, params)
+
+    def _matrices(self, kernel: Callable[..., None], n_matrices: int, params: Array) -> Array:
+        p = self.params_shape[1]
 
         def block(start: int, stop: int) -> Array:
-            part = np.empty((n_pairs, p, p))
+            part = np.empty((n_matrices, p, p))
             weights, offset = self._extras(start, stop)
-            kernels.hessian_blocks(*self._rows(start, stop), params, self.fit_intercept,
-                                   self._labels(start, stop)[1], weights, offset, part)
+            kernel(*self._rows(start, stop), params, self.fit_intercept, self._labels(start, stop)[1], weights, offset,
+                   part)
             return part
 
         blocks = self._blocks()
         if len(blocks) == 1:
             return block(*blocks[0])
-        pairs = np.zeros((n_pairs, p, p))
-        for part in map_blocks(block, blocks, self._threads_for(pairs.nbytes), pairs.nbytes):
-            pairs += part
-        return pairs
+        total = np.zeros((n_matrices, p, p))
+        for part in map_blocks(block, blocks, self._threads_for(total.nbytes), total.nbytes):
+            total += part
+        return total
 
     def gram(self) -> Array:
         """Return sum_j mass_j x~_j x~_j', of shape (p, p); mass is the weight times the row's total count."""

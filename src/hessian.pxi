@@ -222,6 +222,51 @@ def hessian_blocks(object X, int kind, const double[::1] shift, const double[::1
         free(w.base)
 
 
+def hessian_diagonal(object X, int kind, const double[::1] shift, const double[::1] scale,
+                     const double[:, ::1] params, bint intercept,
+                     const double[:, ::1] counts, const double[::1] weights,
+                     const double[:, ::1] offset, double[:, :, ::1] blocks):
+    """Write minus the C blocks i = k of the log-likelihood's Hessian: sum_r mass[r] p[r, k] (1 - p[r, k]) x~_r x~_r'.
+
+    Products of two columns of X are to be finite.
+    """
+    cdef Source x = make_source(X, kind)
+    cdef Py_ssize_t b, start, n_rows, padded, k, group, first
+    cdef Layout s = pair_layout(&x, intercept, params.shape[0])
+    cdef Py_ssize_t C = s.n_classes, lds = pair_sums(&s)
+    cdef Extras e = make_extras(x.n, shift, scale, None, counts, weights, offset)
+    cdef Parameters rows = joined(params, &s)
+    cdef Work w = make_work(&s, columns_size(&s) + q_size(C, &s) + C * lds)
+    cdef number *columns = w.more
+    cdef number *q = columns + columns_size(&s)
+    cdef number *sums = q + q_size(C, &s)
+    with nogil:
+        pack_classes(&rows, &s, w.packed)
+        for b in range(n_blocks(x.n, &s)):
+            start = b * s.rows
+            n_rows = load_logits(&x, start, &s, &e, &w)
+            padded = round_up(n_rows, s.unit)
+            store_columns(&w, padded, &s, columns)
+            probabilities(w.a, padded, &s)
+            load_mass(start, n_rows, &s, &e, &w, True)
+            first = 0
+            while first < C:
+                group = min(C - first, <Py_ssize_t> PAIRS_AT_ONCE)
+                for k in range(group):
+                    variances(w.mass, w.a + (first + k) * s.ld, padded, q + k * s.ld)
+                add_pairs(q, group, s.p, columns, s.ld, padded, sums + first * lds, lds)
+                first += group
+        store_pairs(sums, C, lds, s.p, blocks)
+        free(w.base)
+
+
+cdef inline void variances(const number *mass, const number *p, Py_ssize_t n_rows, number *q) noexcept nogil:
+    cdef Py_ssize_t r = 0
+    while r < n_rows:
+        vstore(q + r, vload(mass + r) * vload(p + r) * (vset(1.0) - vload(p + r)))
+        r += VEC_LANES
+
+
 def score_blocks(object X, int kind, const double[::1] shift, const double[::1] scale, bint intercept,
                  const double[:, ::1] a, const double[::1] weights, double[:, :, ::1] blocks):
     """Write sum_r weight[r] a[r, i] a[r, k] x~_r x~_r' for the pairs i <= k of a's columns, row by row.

@@ -193,7 +193,8 @@ def test_the_hessians_metric_takes_fewer_iterations_than_the_bound_alone(monkeyp
     X = rng.standard_normal((400, 20))
     y = (8 * X[:, 0] + X[:, 1] + rng.logistic(size=400) > 0) + 2 * (X[:, 2] + rng.logistic(size=400) > 0)
     iterations = cs.fit(X, y, l2=1e-3, solver="L-BFGS-B").n_iter
-    monkeypatch.setattr(maximize_module, "DENSE_LIMIT", 0)
+    monkeypatch.setattr(maximize_module, "hessian_cost", lambda coordinates: 1e6)  # the next metric is never entered
+    monkeypatch.setattr(maximize_module, "_DEAR_HESSIAN", np.inf)
     without = cs.fit(X, y, l2=1e-3, solver="L-BFGS-B")
     assert without.success and iterations < without.n_iter / 2
 

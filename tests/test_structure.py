@@ -27,6 +27,7 @@ LAYERS = (
     ("likelihood", "special"),
     ("objective",),
     ("metric",),
+    ("blocks",),
     ("certificate", "separation", "leverage", "restricted", "refined"),
     ("maximize",),
     ("lasso", "bias_reduction"),
