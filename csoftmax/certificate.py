@@ -26,11 +26,11 @@ _MOVED = 0.1
 # The Newton step is by a formed Hessian up to this many coordinates and this many times the cost of a gradient;
 # beyond that by conjugate gradients, which take about that many products.
 DENSE_LIMIT = 3000
-_DENSE_COST = 100.0
+DENSE_COST = 100.0
 _MAX_PRODUCTS = 1000
 # Where a Hessian costs more gradients than this, that of a point whose logits differ by at most so much serves as
 # preconditioner of conjugate gradients, which then take 5 to 30 products; the farther point, which leaves no bound on
-# the eigenvalues, where it costs more than _DENSE_COST.
+# the eigenvalues, where it costs more than DENSE_COST.
 _NEAR_COST = 20.0
 _NEAR_RANGE = 6.0
 _FAR_RANGE = 30.0
@@ -289,12 +289,12 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
     if norm > (NEAR if may_step else tol):
         return u, value, unknown
     cost = hessian_cost(coordinates)
-    form = len(u) <= DENSE_LIMIT and (form or cost <= _DENSE_COST)
+    form = len(u) <= DENSE_LIMIT and (form or cost <= DENSE_COST)
     near = None
     if newton is not None:
         newton.moved = coordinates.logit_range(u - newton.u)
         if newton.moved > _MOVED:
-            far = newton.moved > (_NEAR_RANGE if cost < _DENSE_COST else _FAR_RANGE)
+            far = newton.moved > (_NEAR_RANGE if cost < DENSE_COST else _FAR_RANGE)
             near = newton if cost > _NEAR_COST and not far else None
             newton = None
     certificate, exists = unknown, coordinates.penalized or patience >= PATIENT

@@ -522,12 +522,14 @@ def test_a_maximum_known_to_exist_hundreds_of_logits_away_takes_whole_newton_ste
     assert not polish(MeanLoss(coordinates), u, 1e-8, may_step=True, form=True)[2].holds
 
 
-def test_lbfgs_ends_where_no_step_helps_and_the_hessian_has_no_factor(monkeypatch):
+def test_lbfgs_ends_where_no_step_helps_and_trust_exact_goes_on_where_hessians_are_cheap(monkeypatch):
     X = np.random.default_rng(0).normal(size=(30, 2))
     coordinates = MetricCoordinates(cs.SoftmaxObjective(X, np.arange(30) % 3))
     runs = []
 
-    def no_progress(function, start, **options):
+    def no_progress(function, start, method, **options):
+        if method == "trust-exact":
+            return optimize.minimize(function, start, method=method, **options)
         runs.append(start)
         assert len(runs) < 10, "the metric is entered for ever"
         return optimize.OptimizeResult(x=start, fun=function(start)[0], nit=0, nfev=20)
@@ -539,8 +541,53 @@ def test_lbfgs_ends_where_no_step_helps_and_the_hessian_has_no_factor(monkeypatc
 
     monkeypatch.setattr(maximize_module, "minimize", no_progress)
     monkeypatch.setattr(maximize_module, "NewtonSteps", Singular)
-    assert not maximize(coordinates, solver="L-BFGS-B", init=np.ones((3, 3)) * [[3.0], [0.0], [-3.0]]).success
+    start = np.ones((3, 3)) * [[3.0], [0.0], [-3.0]]
+    assert maximize(coordinates, solver="L-BFGS-B", init=start).success
     assert len(runs) == 2
+    monkeypatch.setattr(maximize_module, "DENSE_COST", 0.0)
+    assert not maximize(coordinates, solver="L-BFGS-B", init=start).success
+    assert len(runs) == 4
+
+
+def columns_far_apart(seed, n_classes, d, *, in_logs):
+    """Values from 1e-4 to 1e4, and classes that are linear in them, or in their logarithms."""
+    rng = np.random.default_rng(seed)
+    X = np.exp(3.0 * rng.standard_normal((150, d)))
+    return X, ((np.log(X) if in_logs else X) @ rng.standard_normal((d, n_classes))).argmax(axis=1)
+
+
+@pytest.mark.parametrize(("seed", "n_classes"), [(13, 2), (17, 2), (2, 4), (28, 4)])
+def test_a_small_fit_of_columns_far_apart_does_not_creep_to_max_iter(seed, n_classes):
+    X, y = columns_far_apart(seed, n_classes, {2: 2, 4: 3}[n_classes], in_logs=False)
+    with pytest.warns(cs.SeparationWarning):
+        assert cs.fit(X, y).n_iter < 100
+
+
+@pytest.mark.parametrize(("seed", "solver"), [(55, "L-BFGS-B"), (0, "trust-krylov"), (53, "trust-krylov")])
+def test_a_method_that_finds_no_step_far_from_the_maximum_is_followed_by_trust_exact(seed, solver):
+    X, y = columns_far_apart(seed, 2, 2, in_logs=True)
+    result, expected = cs.fit(X, y, solver=solver), cs.fit(X, y, solver="trust-exact")
+    assert result.success and result.log_likelihood == pytest.approx(expected.log_likelihood, rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize("seed", [11, 25])
+def test_logits_are_refined_without_a_penalty_too_where_the_maximum_exists(seed):
+    X, y = columns_far_apart(seed, 4, 3, in_logs=True)
+    result = cs.fit(X, y, solver="L-BFGS-B")
+    assert result.success and result.certificate.condition_number > 1e8
+
+
+@pytest.mark.parametrize("seed", [13, 17, 23])
+def test_newton_cg_finds_steps_where_gradients_and_curvatures_are_small(seed):
+    # p'Hp is below 7e-16, at which scipy's conjugate gradients end
+    X, y = columns_far_apart(seed, 2, 2, in_logs=False)
+    with pytest.warns(cs.SeparationWarning):
+        result = cs.fit(X, y, solver="Newton-CG")
+    assert result.n_iter < 150
+    ref = references_io.load("anes96")
+    result = cs.fit(ref.X, ref.y, solver="Newton-CG")
+    value, gradient = result._coordinates.loss_and_gradient(result.optimize_result.x)
+    assert result.optimize_result.fun == pytest.approx(value, rel=1e-14)  # the mean loss, not what the method was given
 
 
 @pytest.mark.parametrize("seed", [43, 70, 81])
