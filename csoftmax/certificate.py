@@ -85,12 +85,20 @@ class Certificate:
     K^2 <= 2 max_j x~_j' P^-1 x~_j / mu with mu the smallest eigenvalue of H in the metric P. Where H is that of a point
     from which the logits have moved by at most rho, lambda^2 and K^2 are taken times exp(rho).
 
-    Rounding is part of the bound, estimated for independent errors (`MetricCoordinates.rounding`): of the gradient, an
-    error of norm e; of the Hessian, one of norm f; and of the parameters returned, which are within h of those of the
-    coordinates, in the metric, where the mean loss's Hessian is at most 1. With W the total mass and kappa = f / mu at
-    most 1/2, lambda is taken to be (lambda + e sqrt(W / mu)) / sqrt(1 - kappa), and W (|g| + e + h / 2) h is added. So
-    the bound is one for the parameters as they are, in exact arithmetic; where a log-likelihood is computed in float64
-    its own rounding (about 1e-16 times its size) comes on top. Directions left out as collinear are no part of the
+    Rounding is part of the bound, estimated for independent errors (`MetricCoordinates.rounding`): of each logit, an
+    error of delta; beside what follows from that, of the gradient one of norm e and of the Hessian one of norm f; and
+    of the parameters returned, which are within h of those of the coordinates, in the metric, where the mean loss's
+    Hessian is at most 1. With row j's logits wrong by delta_j, of a range of 2 delta at most, and J_j the mass times
+    softmax's Jacobian, the gradient is wrong by s = sum_j J_j delta_j x~_j', and as H is at least that of the rows,
+
+        s' H^-1 s <= sum_j delta_j' J_j delta_j <= W delta^2,
+
+    a variance being at most a quarter of its range's square, however small the eigenvalues are; and H is between
+    exp(-2 delta) and exp(2 delta) times that of the exact logits. With W the total mass and 1 - kappa =
+    exp(-2 delta) - f / mu at least 1/2, lambda is taken to be (lambda + sqrt(W) (delta + e / sqrt(mu))) /
+    sqrt(1 - kappa), and W (|g| + e + delta + h / 2) h is added. So the bound is one for the parameters as they are, in
+    exact arithmetic; where a log-likelihood is computed in float64 its own rounding (about 1e-16 times its size) comes
+    on top. Directions left out as collinear are no part of the
     model. A penalty that is quadratic, whatever its matrix, adds to the second derivative and not to the third: all of
     it stays.
 
@@ -364,13 +372,14 @@ def _gap_bound(certificate: Certificate, newton: NewtonSteps, u: Array) -> float
     coordinates, mass, factor = newton.coordinates, newton.coordinates.total_mass, float(np.exp(newton.moved))
     rounding = coordinates.rounding(u)
     solving = 10.0 * len(u) ** 2 * np.finfo(float).eps  # a Cholesky factor's error
-    smallest = newton.smallest - rounding.hessian - solving
+    smallest = newton.smallest * math.exp(-2.0 * min(rounding.logit, 1.0)) - rounding.hessian - solving
     if not smallest > 0.5 * newton.smallest:
         return float("nan")
     kept = smallest / newton.smallest
-    error = (rounding.gradient + newton.residual) * math.sqrt(factor * mass / newton.smallest)
+    error = math.sqrt(factor * mass) * (
+        rounding.logit + (rounding.gradient + newton.residual) / math.sqrt(newton.smallest))
     decrement = (certificate.newton_decrement + error) ** 2 / kept
     if not newton.squared_reach() / kept * factor * decrement < _H1 * _H1:
         return float("nan")
-    slope = certificate.gradient_norm + rounding.gradient
+    slope = certificate.gradient_norm + rounding.gradient + rounding.logit
     return float(decrement / (4.0 * _H1) + mass * (slope + 0.5 * rounding.params) * rounding.params)
