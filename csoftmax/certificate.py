@@ -98,9 +98,8 @@ class Certificate:
     exp(-2 delta) - f / mu at least 1/2, lambda is taken to be (lambda + sqrt(W) (delta + e / sqrt(mu))) /
     sqrt(1 - kappa), and W (|g| + e + delta + h / 2) h is added. So the bound is one for the parameters as they are, in
     exact arithmetic; where a log-likelihood is computed in float64 its own rounding (about 1e-16 times its size) comes
-    on top. Directions left out as collinear are no part of the
-    model. A penalty that is quadratic, whatever its matrix, adds to the second derivative and not to the third: all of
-    it stays.
+    on top. Directions left out as collinear are no part of the model. A penalty that is quadratic, whatever its matrix,
+    adds to the second derivative and not to the third: all of it stays.
 
     With l1 > 0 (`csoftmax.lasso`) the gradient is the subgradient of least norm, in its own diagonal metric; the step,
     the decrement and the condition number are of the parameters that are not 0, and the bound is `Lasso.gap_bound`'s.
