@@ -27,11 +27,11 @@ _MOVED = 0.1
 # The Newton step is by a formed Hessian up to this many coordinates and this many times the cost of a gradient;
 # beyond that by conjugate gradients, which take about that many products.
 DENSE_LIMIT = 3000
-_DENSE_COST = 60.0
+DENSE_COST = 60.0
 _MAX_PRODUCTS = 1000
 # Where a Hessian costs more gradients than this, that of a point whose logits differ by at most so much serves as
 # preconditioner of conjugate gradients, which then take 5 to 30 products; the farther point, which leaves no bound on
-# the eigenvalues, where it costs more than _DENSE_COST.
+# the eigenvalues, where it costs more than DENSE_COST.
 _NEAR_COST = 20.0
 _NEAR_RANGE = 6.0
 _FAR_RANGE = 30.0
@@ -86,14 +86,21 @@ class Certificate:
     K^2 <= 2 max_j x~_j' P^-1 x~_j / mu with mu the smallest eigenvalue of H in the metric P. Where H is that of a point
     from which the logits have moved by at most rho, lambda^2 and K^2 are taken times exp(rho).
 
-    Rounding is part of the bound, estimated for independent errors (`MetricCoordinates.rounding`): of the gradient, an
-    error of norm e; of the Hessian, one of norm f; and of the parameters returned, which are within h of those of the
-    coordinates, in the metric, where the mean loss's Hessian is at most 1. With W the total mass and kappa = f / mu at
-    most 1/2, lambda is taken to be (lambda + e sqrt(W / mu)) / sqrt(1 - kappa), and W (|g| + e + h / 2) h is added. So
-    the bound is one for the parameters as they are, in exact arithmetic; where a log-likelihood is computed in float64
-    its own rounding (about 1e-16 times its size) comes on top. Directions left out as collinear are no part of the
-    model. A penalty that is quadratic, whatever its matrix, adds to the second derivative and not to the third: all of
-    it stays.
+    Rounding is part of the bound, estimated for independent errors (`MetricCoordinates.rounding`): of each logit, an
+    error of delta; beside what follows from that, of the gradient one of norm e and of the Hessian one of norm f; and
+    of the parameters returned, which are within h of those of the coordinates, in the metric, where the mean loss's
+    Hessian is at most 1. With row j's logits wrong by delta_j, of a range of 2 delta at most, and J_j the mass times
+    softmax's Jacobian, the gradient is wrong by s = sum_j J_j delta_j x~_j', and as H is at least that of the rows,
+
+        s' H^-1 s <= sum_j delta_j' J_j delta_j <= W delta^2,
+
+    a variance being at most a quarter of its range's square, however small the eigenvalues are; and H is between
+    exp(-2 delta) and exp(2 delta) times that of the exact logits. With W the total mass and 1 - kappa =
+    exp(-2 delta) - f / mu at least 1/2, lambda is taken to be (lambda + sqrt(W) (delta + e / sqrt(mu))) /
+    sqrt(1 - kappa), and W (|g| + e + delta + h / 2) h is added. So the bound is one for the parameters as they are, in
+    exact arithmetic; where a log-likelihood is computed in float64 its own rounding (about 1e-16 times its size) comes
+    on top. Directions left out as collinear are no part of the model. A penalty that is quadratic, whatever its matrix,
+    adds to the second derivative and not to the third: all of it stays.
 
     With l1 > 0 (`csoftmax.lasso`) the gradient is the subgradient of least norm, in its own diagonal metric; the step,
     the decrement and the condition number are of the parameters that are not 0, and the bound is `Lasso.gap_bound`'s.
@@ -298,12 +305,12 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
     if norm > (NEAR if may_step else tol):
         return u, value, unknown
     cost = hessian_cost(coordinates)
-    form = len(u) <= DENSE_LIMIT and (form or cost <= _DENSE_COST)
+    form = len(u) <= DENSE_LIMIT and (form or cost <= DENSE_COST)
     near = None
     if newton is not None:
         newton.moved = coordinates.logit_range(u - newton.u)
         if newton.moved > _MOVED:
-            far = newton.moved > (_NEAR_RANGE if cost < _DENSE_COST else _FAR_RANGE)
+            far = newton.moved > (_NEAR_RANGE if cost < DENSE_COST else _FAR_RANGE)
             near = newton if cost > _NEAR_COST and not far else None
             newton = None
     certificate, exists = unknown, coordinates.penalized or patience >= PATIENT
@@ -373,13 +380,14 @@ def _gap_bound(certificate: Certificate, newton: NewtonSteps, u: Array) -> float
     coordinates, mass, factor = newton.coordinates, newton.coordinates.total_mass, float(np.exp(newton.moved))
     rounding = coordinates.rounding(u)
     solving = 10.0 * len(u) ** 2 * np.finfo(float).eps  # a Cholesky factor's error
-    smallest = newton.smallest - rounding.hessian - solving
+    smallest = newton.smallest * math.exp(-2.0 * min(rounding.logit, 1.0)) - rounding.hessian - solving
     if not smallest > 0.5 * newton.smallest:
         return float("nan")
     kept = smallest / newton.smallest
-    error = (rounding.gradient + newton.residual) * math.sqrt(factor * mass / newton.smallest)
+    error = math.sqrt(factor * mass) * (
+        rounding.logit + (rounding.gradient + newton.residual) / math.sqrt(newton.smallest))
     decrement = (certificate.newton_decrement + error) ** 2 / kept
     if not newton.squared_reach() / kept * factor * decrement < _H1 * _H1:
         return float("nan")
-    slope = certificate.gradient_norm + rounding.gradient
+    slope = certificate.gradient_norm + rounding.gradient + rounding.logit
     return float(decrement / (4.0 * _H1) + mass * (slope + 0.5 * rounding.params) * rounding.params)

@@ -24,6 +24,7 @@ from csoftmax.maximize import (
     DEFAULT_TOL,
     ConvergenceWarning,
     IterationState,
+    Maximum,
     check_solver,
     check_stopping,
     maximize,
@@ -100,11 +101,14 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     solver : {"auto", "lm", "L-BFGS-B", "trust-exact", "Newton-CG", "trust-ncg", "trust-krylov"}
         scipy.optimize's method; "auto" takes lm (the gradient's root) for small problems and L-BFGS-B, in the metric
         and then in the Hessian's, for others (`csoftmax.maximize.choose_solver`). All work where the units of X are not
-        seen, and end with the same certificate. With l1 > 0 "auto" or "L-BFGS-B", with bias reduction "auto" or
+        seen, and end with the same certificate; one that finds no step far from the maximum is followed by trust-exact
+        where Hessians are cheap. With l1 > 0 "auto" or "L-BFGS-B", with bias reduction "auto" or
         "trust-exact".
     tol : float
         The scaled gradient's norm at which the method stops, up to 1e-3.
     max_iter : int
+        Where a fit is stopped by less than 1000, the default, it is not found out whether the samples are separated
+        (`csoftmax.check_separation` tells).
     n_threads : int, optional
         By default CSOFTMAX_NUM_THREADS, else OMP_NUM_THREADS, else 1 in a process of a pool, else the CPUs this process
         may use. The result is bit-identical for every value.
@@ -192,7 +196,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         return _finish_lasso(lasso, maximize_lasso(lasso, tol=tol, max_iter=int(max_iter), init=start,
                                                    callback=callback),
                              unpenalized_features(np.maximum(l1_by_coef, l2_by_coef), samples), data,
-                             named_features=hasattr(X, "columns"), reference=reference, l2=ridge, l1=sparse,
+                             max_iter, named_features=hasattr(X, "columns"), reference=reference, l2=ridge, l1=sparse,
                              response_name=_response_name(y), nobs=nobs, weight_type=weight_type)
     coordinates = MetricCoordinates(SoftmaxObjective.from_samples(samples, l2_by_coef))
     if bias_reduction is None:
@@ -201,7 +205,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     else:
         maximum = firth.maximize_penalized(coordinates, tol=tol, max_iter=int(max_iter), init=start, callback=callback)
     message, separated = maximum.message, False
-    if not maximum.success and not l2_by_coef.all() and bias_reduction is None and maximum.ended_by_itself:
+    if not l2_by_coef.all() and bias_reduction is None and _wants_a_reason(maximum, max_iter):
         free = unpenalized_features(l2_by_coef, samples)
         separation = find_separation(samples.of_features(free), data.classes, [data.feature_names[i] for i in free],
                                      start=None if l2_by_coef.any() else maximum.params)
@@ -211,7 +215,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
                        f"exist")
         elif separation.kind == "undecided":
             message = f"{message}; {separation.describe()}"
-        elif not np.isnan(maximum.certificate.newton_range):
+        elif maximum.ended_by_itself and not np.isnan(maximum.certificate.newton_range):
             # the maximum exists: it is worth more Newton steps
             maximum = maximize(coordinates, solver=solver, tol=tol, max_iter=int(max_iter), before=maximum,
                                exists=True, callback=callback)
@@ -237,14 +241,19 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     return result
 
 
-def _finish_lasso(lasso: Lasso, maximum: LassoMaximum, free: NDArray[np.intp], data: EncodedData,
+def _wants_a_reason(maximum: Maximum | LassoMaximum, max_iter: int) -> bool:
+    """Whether a fit without a certificate is worth a linear program: not where the caller has cut it short."""
+    return not maximum.success and (maximum.ended_by_itself or maximum.n_iter >= max_iter >= DEFAULT_MAX_ITER)
+
+
+def _finish_lasso(lasso: Lasso, maximum: LassoMaximum, free: NDArray[np.intp], data: EncodedData, max_iter: int,
                   **shown: Any) -> SoftmaxResult:
     """Return the result of a fit with l1 > 0, which needs no data for what it tells; warn if there is no maximum.
 
     `free` are the features without a penalty.
     """
     samples, message, separated = data.samples, maximum.message, False
-    if not maximum.success and len(free) and maximum.ended_by_itself:
+    if len(free) and _wants_a_reason(maximum, max_iter):
         separation = find_separation(samples.of_features(free), data.classes, [data.feature_names[i] for i in free])
         separated = separation.separated
         if separated:

@@ -21,6 +21,7 @@ from scipy.optimize import OptimizeResult, leastsq, minimize
 from csoftmax.blocks import ClassBlocks, blocks_cost
 from csoftmax.certificate import (
     CERTIFIED_RANGE,
+    DENSE_COST,
     DENSE_LIMIT,
     NEAR,
     PATIENT,
@@ -52,6 +53,8 @@ _MAX_REFINED = 4
 _DEAR_HESSIAN = 20.0
 # Hessians in whose metric L-BFGS-B goes on before Newton steps take over, once the gradient is small.
 _MAX_METRICS = 4
+# The mean loss times this is what Newton-CG is given.
+_NEWTON_CG_SCALE = 1e4
 # "auto" takes lm up to so many coordinates and so many multiplications of a gradient, about 0.05 ms of them.
 _LM_COORDINATES = 60
 _LM_WORK = 100_000
@@ -198,14 +201,23 @@ def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter
         answer, newton = _lbfgs(loss, u, stopper, max_iter)
     else:
         answer = _minimize(method, loss, u, stopper, max_iter)
+    if not stopper.finished and stopper.n_iter < max_iter and method != "trust-exact" and (
+            length(loss.gradient(answer.x)) > NEAR and hessian_cost(coordinates) <= DENSE_COST):
+        # far from a maximum the method finds no step, as L-BFGS-B in the metric of a Hessian that is almost singular
+        answer, newton = _minimize("trust-exact", loss, answer.x, stopper, max_iter), None
     if stopper.finished:  # by an exception, which scipy's methods tell of in several ways or take for a failure
         answer.success, answer.message = stopper.outcome
     n_iter = stopper.n_iter
     may_step = not stopper.iterations.stopped_by_callback and n_iter < max_iter
     form = newton is not None or method in ("lm", "trust-exact")
+    exists = exists or coordinates.penalized
+    patience = PATIENT if exists else 3
     u, mean_loss, certificate = polish(loss, np.asarray(answer.x), tol, form=form, newton=newton, may_step=may_step,
-                                       patience=PATIENT if coordinates.penalized or exists else 3)
-    if may_step and not certificate.holds and coordinates.penalized and type(coordinates) is MetricCoordinates:
+                                       patience=patience)
+    if may_step and not certificate.holds and exists and not form and coordinates.n_coordinates <= DENSE_LIMIT:
+        # what conjugate gradients do not find a Cholesky factor may
+        u, mean_loss, certificate = polish(loss, u, tol, form=True, may_step=True, patience=patience)
+    if may_step and not certificate.holds and exists and type(coordinates) is MetricCoordinates:
         u, mean_loss, certificate = _refined(coordinates, u, mean_loss, certificate, tol)
     params = coordinates.params(u)
     penalized = -mean_loss * coordinates.total_mass
@@ -457,18 +469,25 @@ def _minimize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter
     # radius 1 would take many steps to reach logits of 50.
     options: dict[str, Any] = {"maxiter": max_iter - stopper.n_iter}
     derivatives: dict[str, Any] = {}
+    scale, product = 1.0, loss.coordinates.hessian_product
     if method == "Newton-CG":
+        # Its conjugate gradients end where p'Hp < 7e-16, and p is at first the gradient: of 1e-5 and an eigenvalue of
+        # 1e-6 no step is left. With 1e4 times each p'Hp is 1e12 times that; yet from gradients of 1e-5 on the system is
+        # still solved to less than a half, without which steps converge linearly.
+        scale = _NEWTON_CG_SCALE
         options.update(xtol=0.0)
-        derivatives["hessp"] = loss.coordinates.hessian_product
+        derivatives["hessp"] = lambda u, v: scale * product(u, v)
     else:
         options.update(gtol=0.1 * stopper.tol, initial_trust_radius=10.0, max_trust_radius=1e10)
         if method == "trust-exact":
             derivatives["hess"] = lambda u: _lifted(loss.coordinates.hessian(u))
         else:
-            derivatives["hessp"] = loss.coordinates.hessian_product
+            derivatives["hessp"] = product
     with np.errstate(all="ignore"):  # on separated samples trust-krylov overflows on its way; the certificate tells
-        return minimize(loss.loss, u, jac=loss.gradient, method=method, options=options,
-                        callback=lambda u: stopper.reached(u, *loss.both(u)), **derivatives)
+        answer = minimize(lambda u: scale * loss.loss(u), u, jac=lambda u: scale * loss.gradient(u), method=method,
+                          options=options, callback=lambda u: stopper.reached(u, *loss.both(u)), **derivatives)
+    answer.fun, answer.jac = answer.fun / scale, answer.jac / scale
+    return answer
 
 
 def _message(certificate: Certificate, tol: float, n_iter: int, max_iter: int, iterations: Iterations,

@@ -53,12 +53,16 @@ class Rounding(NamedTuple):
 
     Attributes
     ----------
+    logit : float
+        Of each logit.
     gradient, hessian : float
-        The Euclidean norm of the mean loss's gradient's error, and the spectral norm of its Hessian's.
+        The Euclidean norm of the mean loss's gradient's error, and the spectral norm of its Hessian's, beside what the
+        logits' errors do to them.
     params : float
         How far, in the metric, the parameters returned may be from those of the coordinates.
     """
 
+    logit: float
     gradient: float
     hessian: float
     params: float
@@ -118,6 +122,7 @@ class MetricCoordinates:
     def _factorize(self, gram: Array, l2: Array) -> None:
         fit_intercept = self.objective.samples.fit_intercept
         d = self.objective.samples.n_features
+        self._mean_squares = gram.diagonal() / self.total_mass
         mean = gram[:d, d] / self.total_mass if fit_intercept else np.zeros(d)
         moments = gram[:d, :d] / self.total_mass - mean[:, np.newaxis] * mean
         factor, dropped = _inverse_factor(moments)
@@ -289,29 +294,34 @@ class MetricCoordinates:
         A sum of n terms then keeps within 6 sqrt(n) eps of their root sum of squares but with probability 3e-8
         (Higham & Mary 2019, doi:10.1137/18M1226312); bounds for the worst of all signs, n eps of the sum of sizes, were
         above the eigenvalues themselves on tables with a condition of 1000. The kernel's rows are in [-1, 1], so a
-        logit's error is that of its p terms and of the standardised parameters, which are sums of T's; every
-        residual's, and with it the mean gradient's by each standardised parameter, is at most the logits' plus that of
-        the sums over the row and the samples. T' takes them to the coordinates.
+        logit's error is that of its p terms and of the standardised parameters, which are sums of T's. What it does to
+        gradient and Hessian is no more than a move of the logits does, and no T enlarges it: see `Certificate`.
+
+        Beside that, a residual and a product p_i p_k have errors of a few eps, and the sums over samples theirs: of the
+        mean gradient's entry of column a at most m_a^(1/2), m_a the mean of x~_a^2, times that; of the mean Hessian's
+        entry a, b of the classes i and k at most (m_a m_b)^(1/2) times the classes' share, and the shares of all pairs
+        sum to 1. T' and T take them to the coordinates, where the norm is by tau = sum_ac m_a T_ac^2 (a Hessian's is
+        symmetric and has its diagonal blocks as sums: 2 tau).
         """
         samples, eps = self._samples, 6.0 * float(np.finfo(float).eps)
         C, (p, q) = self.n_classes, self._T_all.shape
         d = len(self._scale)
         if self._clipped:
-            return Rounding(np.inf, np.inf, np.inf)
+            return Rounding(np.inf, np.inf, np.inf, np.inf)
         T = np.square(self._T_all)
         coef = T @ np.square(self._rows(u)).sum(axis=0)  # squares, of all classes
         logit = eps * (math.sqrt((2 * p + q + C + 70) * float(coef.sum())) + 2.0 * self._largest_offset)
         start, stop = samples._blocks()[-1]
-        entry = logit + eps * math.sqrt(C + p + 20 + 2 * (stop - start + 16 + samples.n_samples // (stop - start)))
-        reach = math.sqrt(C * float(T.sum()))
+        entry = eps * math.sqrt(C + 2 * p + 20 + 2 * (stop - start + 16 + samples.n_samples // (stop - start)))
+        tau = float((self._mean_squares @ T).sum())
         pull = np.square(self._largest_l2) * coef[:d]
-        gradient = entry * reach + eps * math.sqrt((q + d + 2 * C + 8) * float((pull @ T[:d]).sum()))
-        hessian = 2.0 * entry * reach * math.sqrt(float(T.sum())) + eps * q * C
+        gradient = entry * math.sqrt(C * tau) + eps * math.sqrt((q + d + 2 * C + 8) * float((pull @ T[:d]).sum()))
+        hessian = 2.0 * entry * tau + eps * q * C
         # the parameters returned: rounded, and with an intercept in the units of X
         moved = (q + C + 4) * eps * eps * coef
         square = float(moved.sum()) + (p + 2) * float(np.square(eps * self._scale * self._shift) @ coef[:d])
         params = math.sqrt(0.5 * square + float(self._largest_l2 @ moved[:d]))
-        return Rounding(gradient, hessian, params)
+        return Rounding(logit, gradient, hessian, params)
 
     @functools.cached_property
     def _largest_offset(self) -> float:

@@ -66,7 +66,7 @@ def test_in_the_metric_of_the_blocks_no_eigenvalue_is_above_2(l2):
         assert blocks.factorized
         change = np.stack([blocks.from_own_metric(v) for v in np.eye(blocks.n_own)], axis=1)
         values = np.linalg.eigvalsh(change.T @ coordinates.hessian(u) @ change)
-        assert values.max() <= 2 * (1 + 1e-9)  # the least diagonal that is added, 1e-12 of each, over a condition of 1e3
+        assert values.max() <= 2 * (1 + 1e-9)  # 1e-12 is added to each diagonal, and the condition is about 1e3
         gradient = rng.standard_normal(coordinates.n_coordinates)
         np.testing.assert_allclose(blocks.to_own_metric(gradient), change.T @ gradient, rtol=1e-9,
                                    atol=1e-12 * np.abs(change).max())

@@ -15,6 +15,7 @@ from scipy import optimize
 import csoftmax as cs
 from csoftmax import certificate as certificate_module
 from csoftmax import maximize as maximize_module
+from csoftmax import metric as metric_module
 from csoftmax.certificate import PATIENT, MeanLoss, NewtonSteps, polish
 from csoftmax.maximize import SOLVERS, choose_solver, maximize
 from csoftmax.metric import MetricCoordinates
@@ -96,6 +97,67 @@ def test_the_bound_on_the_gap_covers_the_gap_and_is_not_idle(name):
             # 0.68 lambda^2 against a gap of about lambda^2 / 2
             assert certificate.gap_bound <= 1.6 * gap + 2 * rounding
     assert proved >= 2, "the bound was proved at the nearest points"
+
+
+@pytest.mark.skipif(not reference.EXTENDED, reason="long double is a double here")
+@pytest.mark.parametrize("columns", ["plain", "with outliers", "nearly collinear", "far from 0"])
+def test_the_bound_on_the_gap_counts_what_is_rounded(columns):
+    # Newton steps end where the gradient computed is rounding; half the decrement of the exact one is what is to gain
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        X = rng.standard_normal((100, 2))
+        if columns == "with outliers":
+            X = np.exp(2.0 * X)
+        elif columns == "nearly collinear":
+            X[:, 1] = X[:, 0] + 10.0 ** rng.uniform(-4.5, -1) * X[:, 1]
+        elif columns == "far from 0":
+            X += [1e5, -1e3]
+        z = (X - X.mean(axis=0)) / X.std(axis=0)
+        offset = 5.0 * rng.standard_normal((100, 3))
+        y = (z @ rng.standard_normal((2, 3)) + offset + rng.gumbel(size=(100, 3))).argmax(axis=1)
+        result = cs.fit(X, y, offset=offset)
+        coordinates, certificate = result._coordinates, result.certificate
+        exact = X.astype(np.longdouble) @ result.coef.T + result.intercept + offset
+        p = np.exp(exact - exact.max(axis=1, keepdims=True))
+        residuals = (y[:, np.newaxis] == np.arange(3)) - p / p.sum(axis=1, keepdims=True)
+        standardized = (X.astype(np.longdouble) - coordinates._shift) * coordinates._scale
+        gradient = residuals.T @ np.column_stack([standardized, np.ones(100)])
+        gradient = coordinates.pulled((gradient / 100).astype(float))
+        u = coordinates.coordinates(result.params)
+        gap = 50.0 * gradient @ np.linalg.solve(coordinates.hessian(u), gradient)
+        assert certificate.holds and gap <= certificate.gap_bound < 1e-14
+
+
+@pytest.mark.skipif(not reference.EXTENDED, reason="long double is a double here")
+@pytest.mark.parametrize(("apart", "size", "common"),
+                         [(1.0, 0.0, 0.0), (1e-4, 0.0, 0.0), (1.0, 1.0, 1e8), (1e-4, 1.0, 0.0)])
+def test_gradient_and_hessian_are_within_their_bounds_of_the_exact_ones(apart, size, common):
+    # at u = 0 no logit is rounded and the sums over samples are; under an offset of 1e8 the logits by 1e-8
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        X, y = rng.standard_normal((100, 3)), np.arange(100) % 3
+        X[:, 2] = X[:, 0] + apart * X[:, 2]
+        offset = common * rng.uniform(1, 2, size=(100, 1)) + np.zeros(3) if common else None
+        coordinates = MetricCoordinates(cs.SoftmaxObjective(X, y, offset=offset))
+        u = size * rng.standard_normal(coordinates.n_coordinates)
+        T, rows, _ = coordinates.extended(u)
+        design = np.column_stack([(X.astype(np.longdouble) - coordinates._shift) * coordinates._scale, np.ones(100)])
+        logits = design @ rows.T + (0.0 if offset is None else offset)
+        p = np.exp(logits - logits.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        basis = metric_module._helmert(np.eye(2)).astype(np.longdouble)
+        z, contrasts = design @ T, basis.T @ ((y[:, np.newaxis] == np.arange(3)) - p).T
+        gradient = -(contrasts @ z).ravel() / 100
+        softmax_jacobian = np.stack([np.diag(row) - np.outer(row, row) for row in p])
+        hessian = np.einsum("ka,jkl,lb,jc,jd->acbd", basis, softmax_jacobian, basis, z, z).reshape(len(u), -1) / 100
+        bound, values = coordinates.rounding(u), np.linalg.eigvalsh(hessian.astype(float))
+        error = (coordinates.loss_and_gradient(u)[1] - gradient).astype(float)
+        error = np.sqrt(error @ np.linalg.solve(hessian.astype(float), error))
+        limit = bound.logit + bound.gradient / np.sqrt(values[0])
+        assert 1e-4 * limit < error <= limit
+        error = np.linalg.norm((coordinates.hessian(u) - hessian).astype(float), 2)
+        limit = bound.hessian + np.expm1(2 * bound.logit) * values[-1]
+        assert 1e-5 * limit < error <= limit
 
 
 @pytest.mark.parametrize(("shares", "outward"), [([60.0, 30.0, 10.0], [0.6, 0.8]), ([98.0, 2.0], [1.0])])
@@ -523,12 +585,14 @@ def test_a_maximum_known_to_exist_hundreds_of_logits_away_takes_whole_newton_ste
     assert not polish(MeanLoss(coordinates), u, 1e-8, may_step=True, form=True)[2].holds
 
 
-def test_lbfgs_ends_where_no_step_helps_and_the_hessian_has_no_factor(monkeypatch):
+def test_lbfgs_ends_where_no_step_helps_and_trust_exact_goes_on_where_hessians_are_cheap(monkeypatch):
     X = np.random.default_rng(0).normal(size=(30, 2))
     coordinates = MetricCoordinates(cs.SoftmaxObjective(X, np.arange(30) % 3))
     runs = []
 
-    def no_progress(function, start, **options):
+    def no_progress(function, start, method, **options):
+        if method == "trust-exact":
+            return optimize.minimize(function, start, method=method, **options)
         runs.append(start)
         assert len(runs) < 10, "the metric is entered for ever"
         return optimize.OptimizeResult(x=start, fun=function(start)[0], nit=0, nfev=20)
@@ -540,8 +604,53 @@ def test_lbfgs_ends_where_no_step_helps_and_the_hessian_has_no_factor(monkeypatc
 
     monkeypatch.setattr(maximize_module, "minimize", no_progress)
     monkeypatch.setattr(maximize_module, "NewtonSteps", Singular)
-    assert not maximize(coordinates, solver="L-BFGS-B", init=np.ones((3, 3)) * [[3.0], [0.0], [-3.0]]).success
+    start = np.ones((3, 3)) * [[3.0], [0.0], [-3.0]]
+    assert maximize(coordinates, solver="L-BFGS-B", init=start).success
     assert len(runs) == 2
+    monkeypatch.setattr(maximize_module, "DENSE_COST", 0.0)
+    assert not maximize(coordinates, solver="L-BFGS-B", init=start).success
+    assert len(runs) == 4
+
+
+def columns_far_apart(seed, n_classes, d, *, in_logs):
+    """Values from 1e-4 to 1e4, and classes that are linear in them, or in their logarithms."""
+    rng = np.random.default_rng(seed)
+    X = np.exp(3.0 * rng.standard_normal((150, d)))
+    return X, ((np.log(X) if in_logs else X) @ rng.standard_normal((d, n_classes))).argmax(axis=1)
+
+
+@pytest.mark.parametrize(("seed", "n_classes"), [(13, 2), (17, 2), (2, 4), (28, 4)])
+def test_a_small_fit_of_columns_far_apart_does_not_creep_to_max_iter(seed, n_classes):
+    X, y = columns_far_apart(seed, n_classes, {2: 2, 4: 3}[n_classes], in_logs=False)
+    with pytest.warns(cs.SeparationWarning):
+        assert cs.fit(X, y).n_iter < 100
+
+
+@pytest.mark.parametrize(("seed", "solver"), [(55, "L-BFGS-B"), (0, "trust-krylov"), (53, "trust-krylov")])
+def test_a_method_that_finds_no_step_far_from_the_maximum_is_followed_by_trust_exact(seed, solver):
+    X, y = columns_far_apart(seed, 2, 2, in_logs=True)
+    result, expected = cs.fit(X, y, solver=solver), cs.fit(X, y, solver="trust-exact")
+    assert result.success and result.log_likelihood == pytest.approx(expected.log_likelihood, rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize("seed", [11, 25])
+def test_logits_are_refined_without_a_penalty_too_where_the_maximum_exists(seed):
+    X, y = columns_far_apart(seed, 4, 3, in_logs=True)
+    result = cs.fit(X, y, solver="L-BFGS-B")
+    assert result.success and result.certificate.condition_number > 1e8
+
+
+@pytest.mark.parametrize("seed", [13, 17, 23])
+def test_newton_cg_finds_steps_where_gradients_and_curvatures_are_small(seed):
+    # p'Hp is below 7e-16, at which scipy's conjugate gradients end
+    X, y = columns_far_apart(seed, 2, 2, in_logs=False)
+    with pytest.warns(cs.SeparationWarning):
+        result = cs.fit(X, y, solver="Newton-CG")
+    assert result.n_iter < 300  # 70 to 150; 1000 by the mean loss itself
+    ref = references_io.load("anes96")
+    result = cs.fit(ref.X, ref.y, solver="Newton-CG")
+    value = result._coordinates.loss_and_gradient(result.optimize_result.x)[0]
+    assert result.optimize_result.fun == pytest.approx(value, rel=1e-14)  # the mean loss, not what the method was given
 
 
 @pytest.mark.parametrize("seed", [43, 70, 81])

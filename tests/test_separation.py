@@ -452,6 +452,31 @@ def test_a_fit_without_a_certificate_says_why_separation_was_not_decided(monkeyp
     assert not result.success and result.message == str(caught[0].message)
 
 
+@pytest.mark.parametrize("penalty", [{}, {"l2": [0.0, 1.0]}, {"l1": [0.0, 1.0]}])
+def test_separation_is_looked_for_after_max_iter_but_where_the_caller_has_cut_the_fit_short(penalty, monkeypatch):
+    # the default is 1000, which no fit here needs
+    X, y = np.column_stack([np.arange(6.0), [1, 0, 2, 0, 1, 1]]), [0, 0, 0, 1, 1, 1]
+    monkeypatch.setattr(fitting, "DEFAULT_MAX_ITER", 2)
+    with pytest.warns(cs.SeparationWarning, match="completely separated"):
+        result = cs.fit(X, y, max_iter=2, **penalty)
+    assert result.n_iter == 2
+    with pytest.warns(cs.ConvergenceWarning, match="stopped at max_iter=1"):
+        cs.fit(X, y, max_iter=1, **penalty)
+
+    def stop(state):
+        raise StopIteration
+
+    with pytest.warns(cs.ConvergenceWarning, match="stopped by the callback"):
+        cs.fit(X, y, max_iter=2, callback=stop, **penalty)
+
+
+def test_a_fit_at_max_iter_whose_maximum_exists_stays_there(monkeypatch):
+    X, y = np.arange(6.0)[:, np.newaxis] ** 3, [0, 1, 0, 1, 0, 1]
+    monkeypatch.setattr(fitting, "DEFAULT_MAX_ITER", 2)
+    with pytest.warns(cs.ConvergenceWarning, match="stopped at max_iter=2 iterations.*raise max_iter"):
+        assert cs.fit(X, y, max_iter=2, tol=1e-14).n_iter == 2
+
+
 @pytest.mark.parametrize("d", [6, 50])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_fewer_rows_than_columns_are_separated_and_answered(d, fit_intercept):
