@@ -744,8 +744,9 @@ class SoftmaxResult:
 
         Of a number the slope dP(y = k)/dx, through all terms of a formula that hold it; of a variable that is 0 or 1,
         and of categories, the difference of the probabilities with all rows at 1 and at 0, at each level and at the
-        first one. Averaged over the rows, weights counted; standard errors by the delta method with analytic
-        derivatives (`csoftmax/margins.py` has them). Over classes effects sum to 0.
+        base level: the first one, unless ``C(a, contr.treatment("base"))`` names another. Averaged over the rows,
+        weights counted; standard errors by the delta method with analytic derivatives (`csoftmax/margins.py` has them).
+        Over classes effects sum to 0.
 
         Parameters
         ----------
