@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
-from scipy import linalg
 from scipy.linalg import lapack
 
 from csoftmax.constraints import Constraints
@@ -46,21 +45,14 @@ class Plane:
 
 def plane_of(coordinates: MetricCoordinates, constraints: Constraints) -> Plane:
     """Return independent constraints on the symmetric rows as a plane in the coordinates of an unpenalised model."""
-    matrix, b, n_unseen = constraints.matrix, constraints.values, 0
+    n_unseen = 0
     if coordinates.unseen.shape[1]:
-        # A constraint holds for some of the parameters that have the same logits unless it is a combination that has
-        # no part along the directions that change none: those combinations are what is left.
-        rows = coordinates.by_standardized(matrix)
-        size = np.sqrt(np.sum(rows ** 2, axis=(1, 2)))
-        parts = (rows / size[:, np.newaxis, np.newaxis]) @ coordinates.unseen
-        left, values, _ = linalg.svd(parts.reshape(len(rows), -1))
-        n_unseen = int(np.sum(values > _SEEN))
-        if n_unseen:
-            combine = left[:, n_unseen:].T / size
-            matrix, b = np.tensordot(combine, matrix, axes=1), combine @ b
-    A = coordinates.by_coordinates(matrix)
+        rows = coordinates.by_standardized(constraints.matrix)
+        constraints, n_unseen = constraints.without(rows @ coordinates.unseen, np.sqrt(np.sum(rows ** 2, axis=(1, 2))),
+                                                    _SEEN)
+    A = coordinates.by_coordinates(constraints.matrix)
     size = np.linalg.norm(A, axis=1)
-    return Plane(A / size[:, np.newaxis], b / size, n_unseen)
+    return Plane(A / size[:, np.newaxis], constraints.values / size, n_unseen)
 
 
 def _of_u(self: RestrictedCoordinates) -> NoReturn:

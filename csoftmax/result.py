@@ -921,10 +921,11 @@ class SoftmaxResult:
         Returns
         -------
         HypothesisTest
-            Its `df` is the number of constraints that do not follow from the others. The statistic is nan, and `note`
-            says why, where the samples are separated, a constraint is on what collinear columns leave undetermined (of
-            two equal columns on one, not on their sum), or the covariance of the constraints is singular (clusters
-            fewer than constraints).
+            Its `df` is the number of constraints that do not follow from the others. What collinear columns leave
+            undetermined (of two equal columns the coefficient of one, not the sum) is dropped, as Stata's test does:
+            the combinations of the constraints that the data determine are tested, with their `df`, and `note` says how
+            many are left out. The statistic is nan, and `note` says why, where none remains, the samples are separated,
+            or the covariance of the constraints is singular (clusters fewer than constraints).
 
         Raises
         ------
