@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax import bias_reduction as firth
-from csoftmax._threads import check_n_threads
+from csoftmax._threads import check_n_threads, row_blocks
 from csoftmax.encoding import EncodedData, encode, outside_stacklevel, scaled_weights
 from csoftmax.inference import null_log_likelihood
 from csoftmax.lasso import Lasso, LassoData, LassoMaximum, maximize_lasso
@@ -180,6 +180,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     data = encode(X, y, sample_weight=sample_weight, offset=offset, fit_intercept=bool(fit_intercept),
                   n_threads=check_n_threads(n_threads))
     samples, nobs = data.samples, data.samples.total_mass()
+    whole = weight_type != "frequency" or _are_whole(samples.mass())
     if weight_type != "frequency":
         weights, nobs = scaled_weights(samples)
         samples = data.samples = samples.replace(weights=weights)
@@ -193,7 +194,8 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
                                                    callback=callback),
                              unpenalized_features(np.maximum(l1_by_coef, l2_by_coef), samples), data,
                              named_features=hasattr(X, "columns"), reference=reference, l2=ridge, l1=sparse,
-                             response_name=_response_name(y), nobs=nobs, weight_type=weight_type)
+                             response_name=_response_name(y), nobs=nobs, weight_type=weight_type,
+                             whole_frequencies=whole)
     coordinates = MetricCoordinates(SoftmaxObjective.from_samples(samples, l2_by_coef))
     if bias_reduction is None:
         maximum = maximize(coordinates, solver=solver, tol=tol, max_iter=int(max_iter), init=start, callback=callback,
@@ -226,7 +228,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         log_likelihood=maximum.log_likelihood, penalized_log_likelihood=maximum.penalized_log_likelihood,
         null_log_likelihood=null_log_likelihood(samples), nobs=nobs, weight_type=weight_type,
         n_params=(samples.n_classes - 1) * coordinates.rank, l2=ridge, bias_reduction=bias_reduction,
-        response_name=_response_name(y),
+        response_name=_response_name(y), whole_frequencies=whole,
         separated=separated, estimable=coordinates.estimable.tolist(), n_coordinates=coordinates.n_coordinates,
         coordinates=coordinates, u=maximum.u, optimize_result=maximum.optimize_result, history=maximum.history)
     if not keep_data:
@@ -305,6 +307,12 @@ def _check_callback(callback: Any) -> None:
         pass
     except TypeError as error:
         raise TypeError(f"callback cannot be called with one argument: {error}") from None
+
+
+def _are_whole(mass: Array | None) -> bool:
+    """Whether each row's mass is a whole number, but for the rounding of sums."""
+    parts = [] if mass is None else [mass[start:stop] for start, stop in row_blocks(len(mass), 1)]
+    return all(bool((np.abs(part - np.rint(part)) <= 1e-9 * np.maximum(part, 1.0)).all()) for part in parts)
 
 
 def _response_name(y: Any) -> str:

@@ -131,7 +131,8 @@ class SoftmaxResult:
                  optimize_result: OptimizeResult | None = None, l1: float | Array = 0.0,
                  sparse_df: float | None = None, history: History | None = None, weight_type: str = "frequency",
                  cov_type: str | None = None, n_groups: int | None = None, robust_covariance: Array | None = None,
-                 robust_df: float | None = None, unseen: Unseen | None = None) -> None:
+                 robust_df: float | None = None, unseen: Unseen | None = None,
+                 whole_frequencies: bool = True) -> None:
         self.fit_intercept = fit_intercept
         self.classes = classes
         self.feature_names = feature_names
@@ -170,6 +171,7 @@ class SoftmaxResult:
         self._robust_df = robust_df
         self._complete: NDArray[np.bool_] | None = None  # the rows of a data frame that none was missing from
         self._lacks_covariance = False
+        self._whole_frequencies = whole_frequencies
         self._unseen = unseen if coordinates is None else Unseen.of(coordinates)
 
     def __repr__(self) -> str:
@@ -1431,6 +1433,7 @@ class SoftmaxResult:
             "log_likelihood": self.log_likelihood, "penalized_log_likelihood": self.penalized_log_likelihood,
             "null_log_likelihood": self.null_log_likelihood, "nobs": self.nobs, "n_params": self.n_params,
             "n_coordinates": self._n_coordinates, "n_missing": self.n_missing,
+            "whole_frequencies": self._whole_frequencies,
             "design": None if self.design is None else self.design.to_dict(),
         }
         text = json.dumps(document, indent=1, allow_nan=False)
