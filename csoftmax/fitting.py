@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +40,47 @@ from csoftmax.separation import SeparationWarning, find_separation
 _MAX_INIT = 1e200
 
 
+# What other programs call an argument, or have one for, and what stands for it here.
+_ELSEWHERE = {
+    "C": "scikit-learn's C is l2=1/C (with two classes 2/C)",
+    "penalty": "the numbers l2 and l1 are the penalties, and without either there is none",
+    "l1_ratio": "with scikit-learn's C it is l1=l1_ratio/C and l2=(1-l1_ratio)/C (with two classes twice that l2)",
+    "alpha": "l1 and l2 are sums, not means: glmnet's are l1=nobs*lambda*alpha and l2=nobs*lambda*(1-alpha)",
+    "weights": "sample_weight has the weights of rows, and weight_type says what they are",
+    "freq_weights": "sample_weight has the weights of rows, by default frequencies",
+    "class_weight": "sample_weight has the weight of each row: that of its class",
+    "multi_class": "the model is always the multinomial one",
+    "random_state": "nothing is drawn at random",
+    "n_jobs": "n_threads is wanted",
+    "method": "solver is wanted",
+    "ref": "reference is the class shown as 0",
+    "start_params": "init is wanted",
+    "warm_start": "init takes a result to start from",
+    "cov_type": "result.with_covariance(cov_type) gives robust standard errors",
+    "groups": "result.with_covariance('cluster', groups=...) gives cluster-robust standard errors",
+}
+
+_Arguments = ParamSpec("_Arguments")
+_Returned = TypeVar("_Returned")
+
+
+def _hints_at_keywords(function: Callable[_Arguments, _Returned]) -> Callable[_Arguments, _Returned]:
+    """Make Python's TypeError about an unknown keyword one that says what is wanted."""
+    known = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def checked(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Returned:
+        for name in kwargs:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                listed = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+                raise TypeError(f"{function.__name__} has no argument {name!r}; {_ELSEWHERE.get(name, listed)}")
+        return function(*args, **kwargs)
+
+    return checked
+
+
+@_hints_at_keywords
 def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0, fit_intercept: bool = True,
         reference: Any = None, sample_weight: ArrayLike | None = None, weight_type: str = "frequency",
         offset: ArrayLike | None = None, bias_reduction: str | None = None, init: Any = None, solver: str = "auto",
