@@ -56,7 +56,7 @@ from csoftmax.maximize import (
     maximize,
 )
 from csoftmax.metric import MetricCoordinates
-from csoftmax.restricted import RestrictedCoordinates
+from csoftmax.restricted import RestrictedCoordinates, everywhere
 from csoftmax.samples import Array
 
 SOLVERS = ("auto", "trust-exact")
@@ -111,7 +111,7 @@ class _Root:
 class _Point:
     """The penalised mean loss at one point, and what derives from it.
 
-    On a plane of constraints (`RestrictedCoordinates`) the information is that of all parameters, of the whole space.
+    The information is that of all parameters, of the whole space, also on a plane of constraints.
 
     Attributes
     ----------
@@ -126,12 +126,10 @@ class _Point:
         -(L + 1/2 log_det) / mass.
     """
 
-    def __init__(self, coordinates: MetricCoordinates, u: Array) -> None:
+    def __init__(self, coordinates: RestrictedCoordinates, u: Array) -> None:
         self.coordinates = coordinates
         self.u = u.copy()
-        self._whole, self._at = coordinates, self.u
-        if isinstance(coordinates, RestrictedCoordinates):
-            self._whole, self._at = coordinates.whole, coordinates.point(u)
+        self._whole, self._at = coordinates.whole, coordinates.point(u)
         self.mass = coordinates.total_mass + len(self._at)
         self._share = coordinates.total_mass / self.mass
         self.plain_loss, self._plain_gradient = self._whole.loss_and_gradient(self._at)
@@ -148,10 +146,8 @@ class _Point:
     @functools.cached_property
     def gradient(self) -> Array:
         """Of `loss`."""
-        whole: Array = self._share * self._plain_gradient - self._whole.pulled(self._pseudo[0]) / self.mass
-        if isinstance(self.coordinates, RestrictedCoordinates):
-            return self.coordinates.along(whole[:, np.newaxis]).ravel()
-        return whole
+        return self.coordinates.along(self._share * self._plain_gradient
+                                      - self._whole.pulled(self._pseudo[0]) / self.mass)
 
     @functools.cached_property
     def scoring_matrix(self) -> Array:
@@ -160,7 +156,7 @@ class _Point:
         matrix = self._share * self._information
         if self.log_det > -np.inf and not np.all(self._pseudo[1] <= 1.1 * (1.0 if mass is None else mass)):
             matrix = self._share * self._whole.hessian(self._at, self._pseudo[1])
-        return self.coordinates.on_plane(matrix) if isinstance(self.coordinates, RestrictedCoordinates) else matrix
+        return self.coordinates.on_plane(matrix)
 
     def log_likelihoods(self) -> tuple[float, float]:
         """L, and L + 1/2 log det I on the rows of all classes but one in the units of X."""
@@ -177,9 +173,15 @@ class _Point:
                            step_range <= CERTIFIED_RANGE and norm <= tol), step
 
 
+def _as_plane(coordinates: MetricCoordinates) -> RestrictedCoordinates:
+    if isinstance(coordinates, RestrictedCoordinates):
+        return coordinates
+    return RestrictedCoordinates(coordinates, everywhere(coordinates))
+
+
 def penalized_score(coordinates: MetricCoordinates, u: Array) -> Array:
     """Return the gradient of L + 1/2 log det I by u, of shape (n_coordinates,)."""
-    point = _Point(coordinates, u)
+    point = _Point(_as_plane(coordinates), u)
     return -point.mass * point.gradient
 
 
@@ -261,7 +263,7 @@ def maximize_penalized(coordinates: MetricCoordinates, *, tol: float = DEFAULT_T
     the higher maximum is kept. Of 300 tables of 8 to 30 rows, most with an outlier, 0 alone missed the highest that ten
     starts found in 30, the maximum of L alone in 48, and both in 6.
     """
-    points = _Points(coordinates)
+    points = _Points(_as_plane(coordinates))
     u = np.zeros(coordinates.n_coordinates) if init is None else coordinates.coordinates(init)
     one_start = init is not None
     if not np.isfinite(points.at(u).loss):
@@ -358,7 +360,7 @@ def _score(point: _Point, tol: float, may_step: bool) -> tuple[_Point, Certifica
 class _Points:
     """Remembers the last point, which scipy's methods ask for in parts."""
 
-    def __init__(self, coordinates: MetricCoordinates) -> None:
+    def __init__(self, coordinates: RestrictedCoordinates) -> None:
         self._coordinates = coordinates
         self._last: _Point | None = None
 

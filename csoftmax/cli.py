@@ -56,7 +56,7 @@ examples:
   csoftmax fit anes96 "PID ~ logpopul + selfLR + age + educ + income" --level 0.99
   csoftmax fit counts.tsv.gz "grade ~ log(dose) + C(site)" --weights n --out model.json
   csoftmax fit survey.csv "vote ~ age + educ" --weights w --weight-type probability --groups district
-  csoftmax fit penguins "species ~ body_mass_g" --cov-type HC1
+  csoftmax fit penguins "species ~ body_mass_g + sex" --cov-type HC1 --rrr --margins
 
 FORMULA is 'labels ~ predictors'. Predictors are joined by +; a:b and a*b are interactions, C(a) reads numbers as
 categories, . is every other column, scale(x), poly(x, 2), bs(x, df=4), log(x) and I(x**2) transform, - 1 leaves out
@@ -204,6 +204,8 @@ def _make_parser() -> _Parser:
     fit.add_argument("--max-iter", type=_positive_int, metavar="N", help="limit on the solver's iterations")
     fit.add_argument("--threads", type=_positive_int, metavar="N", help="threads; the numbers do not depend on it")
     fit.add_argument("--level", type=_level, metavar="X", help="level of the confidence intervals (default 0.95)")
+    fit.add_argument("--rrr", action="store_true", help="print relative risk ratios, exp(coef), too")
+    fit.add_argument("--margins", action="store_true", help="print average marginal effects on the probabilities, too")
     fit.add_argument("--out", metavar="FILE", help="write the fitted model here as JSON, if the fit succeeds")
     fit.set_defaults(run=_fit)
 
@@ -446,7 +448,13 @@ def _fit(args: argparse.Namespace) -> int:
     result.n_missing = n_missing
     if args.out is not None:
         result.to_json(args.out)
-    print(result.summary() if args.level is None else result.summary(level=args.level))
+    level = {} if args.level is None else {"level": args.level}
+    tables: list[Any] = [result]
+    if args.rrr:
+        tables.append(result.relative_risk_ratios())
+    if args.margins:
+        tables.append(result.margins())
+    print("\n\n".join(str(table.summary(**level)) for table in tables))
     return EXIT_OK
 
 

@@ -80,6 +80,27 @@ class Constraints:
                 raise ValueError(f"the constraints {self.text!r} contradict each other")
         return Constraints(self.matrix[kept], self.values[kept], self.text)
 
+    def without(self, parts: Array, size: Array, least: float) -> tuple[Constraints, int]:
+        """Return the combinations of the constraints that have no part along some directions; and how many have one.
+
+        A constraint holds for some of the parameters that differ along the directions unless it is such a combination.
+
+        Parameters
+        ----------
+        parts : ndarray of shape (n_constraints, n_classes, n_directions)
+            Of each constraint along each direction.
+        size : ndarray of shape (n_constraints,)
+            The constraints' lengths.
+        least : float
+            The part, of a constraint of length 1, that is none.
+        """
+        left, values, _ = linalg.svd((parts / size[:, np.newaxis, np.newaxis]).reshape(len(parts), -1))
+        n_unseen = int(np.sum(values > least))
+        if not n_unseen:
+            return self, 0
+        combine = left[:, n_unseen:].T / size
+        return Constraints(np.tensordot(combine, self.matrix, axes=1), combine @ self.values, self.text), n_unseen
+
 
 @dataclass(frozen=True)
 class Names:

@@ -152,7 +152,8 @@ class FrameRows:
     def levels(self, variable: str, mass: Array | None) -> list[Any] | None:
         known: list[Any] | None = self._design.levels(variable)
         if known is not None:
-            return known
+            base = self._design.base_level(variable)
+            return [base, *(level for level in known if level != base)]
         column = _present(self._data[variable].to_numpy(), mass, 0, self.n_rows)
         if not self.is_number(variable):
             return sorted(set(column.tolist()))

@@ -6,16 +6,18 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax import bias_reduction as firth
-from csoftmax._threads import check_n_threads
+from csoftmax._threads import check_n_threads, row_blocks
 from csoftmax.encoding import EncodedData, encode, outside_stacklevel, scaled_weights
 from csoftmax.inference import null_log_likelihood
 from csoftmax.lasso import Lasso, LassoData, LassoMaximum, maximize_lasso
@@ -39,6 +41,47 @@ from csoftmax.separation import SeparationWarning, find_separation
 _MAX_INIT = 1e200
 
 
+# What other programs call an argument, or have one for, and what stands for it here.
+_ELSEWHERE = {
+    "C": "scikit-learn's C is l2=1/C (with two classes 2/C)",
+    "penalty": "the numbers l2 and l1 are the penalties, and without either there is none",
+    "l1_ratio": "with scikit-learn's C it is l1=l1_ratio/C and l2=(1-l1_ratio)/C (with two classes twice that l2)",
+    "alpha": "l1 and l2 are sums, not means: glmnet's are l1=nobs*lambda*alpha and l2=nobs*lambda*(1-alpha)",
+    "weights": "sample_weight has the weights of rows, and weight_type says what they are",
+    "freq_weights": "sample_weight has the weights of rows, by default frequencies",
+    "class_weight": "sample_weight has the weight of each row: that of its class",
+    "multi_class": "the model is always the multinomial one",
+    "random_state": "nothing is drawn at random",
+    "n_jobs": "n_threads is wanted",
+    "method": "solver is wanted",
+    "ref": "reference is the class shown as 0",
+    "start_params": "init is wanted",
+    "warm_start": "init takes a result to start from",
+    "cov_type": "result.with_covariance(cov_type) gives robust standard errors",
+    "groups": "result.with_covariance('cluster', groups=...) gives cluster-robust standard errors",
+}
+
+_Arguments = ParamSpec("_Arguments")
+_Returned = TypeVar("_Returned")
+
+
+def _hints_at_keywords(function: Callable[_Arguments, _Returned]) -> Callable[_Arguments, _Returned]:
+    """Make Python's TypeError about an unknown keyword one that says what is wanted."""
+    known = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def checked(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Returned:
+        for name in kwargs:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                listed = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+                raise TypeError(f"{function.__name__} has no argument {name!r}; {_ELSEWHERE.get(name, listed)}")
+        return function(*args, **kwargs)
+
+    return checked
+
+
+@_hints_at_keywords
 def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0, fit_intercept: bool = True,
         reference: Any = None, sample_weight: ArrayLike | None = None, weight_type: str = "frequency",
         offset: ArrayLike | None = None, bias_reduction: str | None = None, init: Any = None, solver: str = "auto",
@@ -184,6 +227,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     data = encode(X, y, sample_weight=sample_weight, offset=offset, fit_intercept=bool(fit_intercept),
                   n_threads=check_n_threads(n_threads))
     samples, nobs = data.samples, data.samples.total_mass()
+    whole = weight_type != "frequency" or _are_whole(samples.mass())
     if weight_type != "frequency":
         weights, nobs = scaled_weights(samples)
         samples = data.samples = samples.replace(weights=weights)
@@ -197,7 +241,8 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
                                                    callback=callback),
                              unpenalized_features(np.maximum(l1_by_coef, l2_by_coef), samples), data,
                              max_iter, named_features=hasattr(X, "columns"), reference=reference, l2=ridge, l1=sparse,
-                             response_name=_response_name(y), nobs=nobs, weight_type=weight_type)
+                             response_name=_response_name(y), nobs=nobs, weight_type=weight_type,
+                             whole_frequencies=whole)
     coordinates = MetricCoordinates(SoftmaxObjective.from_samples(samples, l2_by_coef))
     if bias_reduction is None:
         maximum = maximize(coordinates, solver=solver, tol=tol, max_iter=int(max_iter), init=start, callback=callback,
@@ -230,7 +275,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
         log_likelihood=maximum.log_likelihood, penalized_log_likelihood=maximum.penalized_log_likelihood,
         null_log_likelihood=null_log_likelihood(samples), nobs=nobs, weight_type=weight_type,
         n_params=(samples.n_classes - 1) * coordinates.rank, l2=ridge, bias_reduction=bias_reduction,
-        response_name=_response_name(y),
+        response_name=_response_name(y), whole_frequencies=whole,
         separated=separated, estimable=coordinates.estimable.tolist(), n_coordinates=coordinates.n_coordinates,
         coordinates=coordinates, u=maximum.u, optimize_result=maximum.optimize_result, history=maximum.history)
     if not keep_data:
@@ -314,6 +359,12 @@ def _check_callback(callback: Any) -> None:
         pass
     except TypeError as error:
         raise TypeError(f"callback cannot be called with one argument: {error}") from None
+
+
+def _are_whole(mass: Array | None) -> bool:
+    """Whether each row's mass is a whole number, but for the rounding of sums."""
+    parts = [] if mass is None else [mass[start:stop] for start, stop in row_blocks(len(mass), 1)]
+    return all(bool((np.abs(part - np.rint(part)) <= 1e-9 * np.maximum(part, 1.0)).all()) for part in parts)
 
 
 def _response_name(y: Any) -> str:

@@ -55,6 +55,7 @@ _ELEMENTWISE = frozenset(
 )
 _CONTRASTS = frozenset("helmert poly sum treatment SAS diff custom".split())
 _CONTRAST_NAMES = frozenset("Treatment Poly Sum Helmert Diff".split())  # may stand uncalled: C(x, Sum)
+_TREATMENTS = frozenset({"Treatment", "contr.treatment", "contr.SAS"})  # those that have a base level
 _ATTRIBUTES = frozenset({"np.e", "np.pi"} | {f"contr.{name}" for name in _CONTRASTS})  # these too: C(x, contr.sum)
 _CALLABLE = _TRANSFORMS | _ELEMENTWISE | {f"np.{name}" for name in _ELEMENTWISE} | _ATTRIBUTES - {"np.e", "np.pi"}
 _NODES = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.List, ast.Tuple)
@@ -175,18 +176,38 @@ def _columns_in(expr: str) -> list[str]:
     return list(dict.fromkeys(columns))
 
 
-def _is_category_call(expr: str) -> bool:
-    """Whether the term is C(column) or C(column, ...)."""
+def _category_call(expr: str) -> ast.Call | None:
+    """The term as read, if it is C(column) or C(column, ...)."""
     from formulaic.utils.code import sanitize_variable_names
 
     try:
         tree = ast.parse(sanitize_variable_names(expr, {}, {}), mode="eval").body
     except (SyntaxError, ValueError):  # a column's own name
-        return False
+        return None
     if not (isinstance(tree, ast.Call) and _dotted(tree.func) == "C" and tree.args):
-        return False
+        return None
     first = tree.args[0]
-    return isinstance(first, ast.Name) or (isinstance(first, ast.Call) and _dotted(first.func) == "Q")
+    is_column = isinstance(first, ast.Name) or (isinstance(first, ast.Call) and _dotted(first.func) == "Q")
+    return tree if is_column else None
+
+
+def _base_level(expr: str, levels: list[Any]) -> Any:
+    """The level that a factor's columns compare the others with: a treatment contrast's own, else the first."""
+    from formulaic import ModelSpec
+    from formulaic.transforms import TRANSFORMS
+    from formulaic.transforms.contrasts import TreatmentContrasts
+    from formulaic.utils.stateful_transforms import stateful_eval
+
+    call = _category_call(expr)
+    if call is None:
+        return levels[0]
+    contrast = next((k.value for k in call.keywords if k.arg == "contrasts"), call.args[1] if call.args[1:] else None)
+    if contrast is None or _dotted(contrast.func if isinstance(contrast, ast.Call) else contrast) not in _TREATMENTS:
+        return levels[0]
+    chosen = stateful_eval(ast.unparse(contrast), TRANSFORMS, None, None, ModelSpec(formula=[]))
+    if not isinstance(chosen, TreatmentContrasts):  # uncalled
+        chosen = chosen()
+    return chosen.get_coefficient_row_names(levels)[0]
 
 
 # A factor as (how formulaic evaluates it, its text); a term is a product of factors; the terms are added.
@@ -681,9 +702,41 @@ class Design:
         >>> design.levels("year"), design.levels("flipper_length_mm")
         ([2007, 2008, 2009], None)
         """
-        for expr, values in self._levels.items():
-            if expr == column or (_is_category_call(expr) and _columns_in(expr)[:1] == [column]):
-                return list(values)
+        expr = self._factor_of(column)
+        return None if expr is None else list(self._levels[expr])
+
+    def base_level(self, column: str) -> Any:
+        """The level of a column of categories that coefficients and margins compare the others with.
+
+        Parameters
+        ----------
+        column : str
+            One that has `levels`.
+
+        Returns
+        -------
+        label
+            The base of ``C(column, contr.treatment(base))`` (in formulaic's spellings, `Treatment` and `contr.SAS`
+            too); otherwise the first level. Where several factors hold the column, the first one's.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> from csoftmax.datasets import load_penguins
+        >>> design = cs.fit_formula("species ~ flipper_length_mm + C(year, Treatment(2008))", load_penguins()).design
+        >>> design.base_level("year")
+        2008
+        """
+        expr = self._factor_of(column)
+        if expr is None:
+            raise ValueError(f"column is {column!r}; one that the formula takes for categories is wanted")
+        return _base_level(expr, self._levels[expr])
+
+    def _factor_of(self, column: str) -> str | None:
+        """The first factor that takes a whole column for categories."""
+        for expr in self._levels:
+            if expr == column or (_category_call(expr) is not None and _columns_in(expr)[:1] == [column]):
+                return expr
         return None
 
     def typical_values(self, data: Any, weight: np.ndarray | None = None) -> dict[str, dict[str, Any]]:
@@ -1078,7 +1131,7 @@ def fit_formula(
         (``scale(x)``, ``poly(x, 2)``, ``bs(x, df=4)``, ``log(x)``, ``I(x**2)``); ``- 1`` or ``0 +`` leaves out the
         intercept, and the first categorical is then coded in full. Names with spaces go between backticks. A category's
         first level (in sorted or Categorical order) is what the others are against, in margins too;
-        ``C(a, contr.treatment("low"))`` chooses another for the coefficients.
+        ``C(a, contr.treatment("low"))`` chooses another.
     data : pandas.DataFrame of n_samples rows
         Or a dict or a record array of columns.
     reference : label, optional

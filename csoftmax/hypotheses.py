@@ -16,7 +16,7 @@ they are computed in the metric's coordinates, so that no unit of X is seen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,11 +27,11 @@ from scipy.stats import chi2
 
 from csoftmax.certificate import DENSE_LIMIT
 from csoftmax.constraints import Constraints, all_zero
-from csoftmax.inference import Unseen
+from csoftmax.inference import SEEN, Unseen
 from csoftmax.maximize import Maximum, maximize
 from csoftmax.metric import MetricCoordinates
 from csoftmax.objective import SoftmaxObjective
-from csoftmax.restricted import RestrictedCoordinates, plane_of
+from csoftmax.restricted import Plane, RestrictedCoordinates, plane_of
 from csoftmax.samples import Array, DenseSamples, JoinedColumns
 from csoftmax.tables import format_pvalue, import_pandas
 
@@ -54,7 +54,8 @@ class HypothesisTest:
     statistic : float
         Chi-squared where the hypothesis holds; nan where there is none, and `note` says why.
     df : int
-        The number of independent constraints that the data can tell something about.
+        The number of independent constraints that the data can tell something about. Of collinear columns that can be
+        fewer than were given, and the test is of those; `note` says so. Of none there is no statistic.
     pvalue : float
     note : str
     """
@@ -127,9 +128,8 @@ class HypothesisTable:
 
 
 def chi_squared_test(kind: str, hypothesis: str, statistic: float, df: int, note: str = "") -> HypothesisTest:
-    """Return the test with its p-value; of no degrees of freedom, nan."""
-    pvalue = float(chi2.sf(statistic, df)) if df else np.nan
-    return HypothesisTest(kind, hypothesis, float(statistic), df, pvalue, note)
+    """Return the test with its p-value."""
+    return HypothesisTest(kind, hypothesis, float(statistic), df, float(chi2.sf(statistic, df)), note)
 
 
 def impossible(kind: str, hypothesis: str, df: int, reason: str) -> HypothesisTest:
@@ -148,18 +148,22 @@ def wald(constraints: Constraints, params: Array, covariance: Array, unseen: Uns
     covariance : ndarray of shape (n_classes, p, n_classes, p)
         Theirs.
     unseen : Unseen or None
-        What the data do not determine: a constraint that touches it has no test.
+        What the data do not determine: combinations of the constraints that do not touch it are tested.
 
     Raises
     ------
     ValueError
         If the constraints contradict each other.
     """
-    constraints = constraints.independent()
-    matrix, df = constraints.matrix.reshape(len(constraints.matrix), -1), len(constraints.matrix)
+    constraints, n_unseen = constraints.independent(), 0
+    if unseen is not None:
+        constraints, n_unseen = constraints.without(*unseen.parts(constraints.matrix), SEEN)
+    matrix, df, note = constraints.matrix.reshape(-1, params.size), len(constraints.matrix), _unseen_note(n_unseen)
+    if not df:
+        return impossible("wald", constraints.text, df, note)
     used = matrix.any(axis=0)
     matrix, flat = matrix[:, used], covariance.reshape(2 * (params.size,))[np.ix_(used, used)]
-    if np.isnan(flat).any() or (unseen is not None and unseen.touched_by(constraints.matrix).any()):
+    if np.isnan(flat).any():
         return impossible("wald", constraints.text, df, "a coefficient has no standard error")
     variance = matrix @ flat @ matrix.T
     difference = matrix @ params.ravel()[used] - constraints.values
@@ -169,7 +173,7 @@ def wald(constraints: Constraints, params: Array, covariance: Array, unseen: Uns
     if not (np.isfinite(unit).all() and (rank := int(np.linalg.matrix_rank(unit, tol=1e-10, hermitian=True))) == df):
         found = f"of rank {rank}" if np.isfinite(unit).all() else "not finite"
         return impossible("wald", constraints.text, df, f"the covariance of {df} constraints is {found}")
-    return chi_squared_test("wald", constraints.text, scaled @ linalg.solve(unit, scaled, assume_a="pos"), df)
+    return chi_squared_test("wald", constraints.text, scaled @ linalg.solve(unit, scaled, assume_a="pos"), df, note)
 
 
 class Fitted:
@@ -189,21 +193,19 @@ class Fitted:
         self.log_likelihood = log_likelihood
         self.factor = hessian_factor(coordinates, u) if 0 < len(u) <= DENSE_LIMIT else None
 
-    def restricted(self, constraints: Constraints) -> tuple[RestrictedCoordinates, Maximum, int]:
-        """Maximise under independent constraints; also returns how many of them the data know nothing about.
+    def restricted(self, plane: Plane) -> tuple[RestrictedCoordinates, Maximum]:
+        """Maximise on the plane.
 
-        The start is the point of the plane that is nearest in the information's metric: where the Wald test expects
-        the maximum.
+        The start is its point that is nearest in the information's metric: where the Wald test expects the maximum.
         """
-        plane = plane_of(self.coordinates, constraints)
         restricted = RestrictedCoordinates(self.coordinates, plane)
         # without information, as of separated samples, the estimate is far off: from 0
         start = self.u if self.factor is not None or len(self.u) > DENSE_LIMIT else np.zeros_like(self.u)
-        if self.factor is not None and len(plane.A):
+        if self.factor is not None:
             directions = linalg.cho_solve(self.factor, plane.A.T)
             gain = linalg.lstsq(plane.A @ directions, plane.b - plane.A @ start)[0]
             start = start + directions @ gain
-        return restricted, maximize(restricted, init=self.coordinates.params(start), exists=True), plane.n_unseen
+        return restricted, maximize(restricted, init=self.coordinates.params(start), exists=True)
 
 
 def hessian_factor(coordinates: MetricCoordinates, u: Array) -> tuple[Array, bool] | None:
@@ -222,13 +224,8 @@ def likelihood_ratio(fitted: Fitted, constraints: Constraints) -> HypothesisTest
     ValueError
         If the constraints contradict each other.
     """
-    constraints = constraints.independent()
-    _, maximum, n_unseen = fitted.restricted(constraints)
-    df = len(constraints.matrix) - n_unseen
-    if not maximum.success:
-        return impossible("lr", constraints.text, df, _uncertified(maximum))
-    return chi_squared_test("lr", constraints.text, 2.0 * max(fitted.log_likelihood - maximum.log_likelihood, 0.0), df,
-                            _unseen_note(n_unseen))
+    return _restricted_test("lr", fitted, constraints, lambda _, maximum: 2.0 * max(
+        fitted.log_likelihood - maximum.log_likelihood, 0.0))
 
 
 def score(fitted: Fitted, constraints: Constraints) -> HypothesisTest:
@@ -239,20 +236,31 @@ def score(fitted: Fitted, constraints: Constraints) -> HypothesisTest:
     ValueError
         If the constraints contradict each other.
     """
-    constraints = constraints.independent()
-    restricted, maximum, n_unseen = fitted.restricted(constraints)
-    df = len(constraints.matrix) - n_unseen
-    if not maximum.success:
-        return impossible("score", constraints.text, df, _uncertified(maximum))
     coordinates = fitted.coordinates
-    u = restricted.point(maximum.u)
-    slope = restricted.fixed_part(coordinates.loss_and_gradient(u)[1])  # along the plane it is rounding error
-    factor = hessian_factor(coordinates, u)
-    if factor is None:
-        return impossible("score", constraints.text, df, "the information at the restricted estimate is singular")
-    return chi_squared_test("score", constraints.text,
-                            coordinates.total_mass * float(slope @ linalg.cho_solve(factor, slope)), df,
-                            _unseen_note(n_unseen))
+
+    def statistic(restricted: RestrictedCoordinates, maximum: Maximum) -> float:
+        u = restricted.point(maximum.u)
+        slope = restricted.fixed_part(coordinates.loss_and_gradient(u)[1])  # along the plane it is rounding error
+        factor = hessian_factor(coordinates, u)
+        return np.nan if factor is None else coordinates.total_mass * float(slope @ linalg.cho_solve(factor, slope))
+
+    return _restricted_test("score", fitted, constraints, statistic)
+
+
+def _restricted_test(kind: str, fitted: Fitted, constraints: Constraints,
+                     statistic: Callable[[RestrictedCoordinates, Maximum], float]) -> HypothesisTest:
+    constraints = constraints.independent()
+    plane = plane_of(fitted.coordinates, constraints)
+    df, note = len(plane.A), _unseen_note(plane.n_unseen)
+    if not df:
+        return impossible(kind, constraints.text, df, note)
+    restricted, maximum = fitted.restricted(plane)
+    if not maximum.success:
+        return impossible(kind, constraints.text, df, _uncertified(maximum))
+    value = statistic(restricted, maximum)
+    if np.isnan(value):
+        return impossible(kind, constraints.text, df, "the information at the restricted estimate is singular")
+    return chi_squared_test(kind, constraints.text, value, df, note)
 
 
 def score_of_columns(coordinates: MetricCoordinates, params: Array, extra: NDArray[np.float64],

@@ -74,7 +74,7 @@ def covariance_of_rows(coordinates: MetricCoordinates, covariance: Array | None)
 
 # What is left of a function of length 1 along an unseen direction of a column of unit spread, where it has no part in
 # it: columns are collinear to about the square root of a Gram matrix's rounding.
-_SEEN = 1e-6
+SEEN = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +104,8 @@ class Unseen:
             return None
         return cls(coordinates.undetermined, coordinates.unit, coordinates.center)
 
-    def touched_by(self, gradients: Array) -> NDArray[np.bool_]:
-        """Return which functions are not estimable, of shape (m,).
+    def parts(self, gradients: Array) -> tuple[Array, Array]:
+        """Return the functions' parts along the directions, and their lengths, of shapes (m, n, n_directions) and (m,).
 
         Parameters
         ----------
@@ -117,7 +117,12 @@ class Unseen:
         # off the mean row, so that a column far from 0 costs no digit
         coef = (gradients[..., :d] - constant.sum(axis=-1, keepdims=True) * self.center) * self.unit
         size = np.sqrt(np.sum(coef ** 2, axis=(1, 2)) + np.sum(constant ** 2, axis=(1, 2)))
-        touched: NDArray[np.bool_] = np.abs(coef @ self.directions).max(axis=(1, 2)) > _SEEN * size
+        return coef @ self.directions, size
+
+    def touched_by(self, gradients: Array) -> NDArray[np.bool_]:
+        """Return which functions are not estimable, of shape (m,); see `parts`."""
+        parts, size = self.parts(gradients)
+        touched: NDArray[np.bool_] = np.abs(parts).max(axis=(1, 2)) > SEEN * size
         return touched
 
 

@@ -211,12 +211,12 @@ def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter
     may_step = not stopper.iterations.stopped_by_callback and n_iter < max_iter
     form = newton is not None or method in ("lm", "trust-exact")
     exists = exists or coordinates.penalized
-    patience = PATIENT if exists else 3
+    dear = not form and coordinates.n_coordinates <= DENSE_LIMIT
     u, mean_loss, certificate = polish(loss, np.asarray(answer.x), tol, form=form, newton=newton, may_step=may_step,
-                                       patience=patience)
-    if may_step and not certificate.holds and exists and not form and coordinates.n_coordinates <= DENSE_LIMIT:
+                                       patience=PATIENT if exists and not dear else 3)
+    if may_step and not certificate.holds and exists and dear:
         # what conjugate gradients do not find a Cholesky factor may
-        u, mean_loss, certificate = polish(loss, u, tol, form=True, may_step=True, patience=patience)
+        u, mean_loss, certificate = polish(loss, np.asarray(answer.x), tol, form=True, may_step=True, patience=PATIENT)
     if may_step and not certificate.holds and exists and type(coordinates) is MetricCoordinates:
         u, mean_loss, certificate = _refined(coordinates, u, mean_loss, certificate, tol)
     params = coordinates.params(u)
@@ -427,7 +427,7 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
     """Minimise by L-BFGS-B, in the metric and then, while that is slow, in that of the Hessian where it has got to.
 
     A metric is left after a third of the gradients that the next one costs. Where a Hessian is dear its blocks on the
-    diagonal take its place. Also returns the last Hessian.
+    diagonal take its place, while they help. Also returns the last Hessian.
     """
     coordinates = loss.coordinates
     forever = 10 * max_iter
@@ -449,8 +449,13 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
                                    "maxfun": budget})
         nfev += answer.nfev
         u = own.point(answer.x)
+        if stopper.finished or stopper.n_iter >= max_iter:
+            break
         # the metric itself may be left without progress, another one not: it would be entered for ever
-        if stopper.finished or stopper.n_iter >= max_iter or (n_metrics and not loss.loss(u) < before):
+        stuck = n_metrics > 0 and not loss.loss(u) < before
+        if by_blocks and dense and (stuck or n_metrics == _MAX_METRICS):
+            by_blocks, n_metrics, budget = False, 0, max(10, round(cost / 3))
+        elif stuck:
             break
         n_metrics += 1
         metric = ClassBlocks(coordinates, u) if by_blocks else NewtonSteps(coordinates, u, form=True)

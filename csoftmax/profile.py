@@ -43,7 +43,7 @@ from csoftmax.hypotheses import Fitted, hessian_factor
 from csoftmax.maximize import DEFAULT_TOL, HIDDEN_GRADIENT, maximize
 from csoftmax.metric import MetricCoordinates
 from csoftmax.objective import SoftmaxObjective
-from csoftmax.restricted import Plane, RestrictedCoordinates, plane_of
+from csoftmax.restricted import Plane, RestrictedCoordinates, everywhere, plane_of
 from csoftmax.samples import Array, DenseSamples, blocks_of
 from csoftmax.separation import RisingDirections
 
@@ -108,11 +108,11 @@ class Profile:
         self._bias_reduced = bias_reduced
         self._root = float(np.sqrt(chi2.ppf(level, 1)))
         self._rising: RisingDirections | None = None
-        flat = np.zeros((0, fitted.coordinates.n_coordinates))
-        self._face = _Face(fitted.coordinates, flat, fitted.u, fitted.log_likelihood, None)
+        whole = everywhere(fitted.coordinates)
+        self._face = _Face(fitted.coordinates, whole.A, fitted.u, fitted.log_likelihood, None)
         if separated:
             self._rising = RisingDirections(fitted.coordinates.objective.samples)
-            self._face = _supremum(RestrictedCoordinates(fitted.coordinates, Plane(flat, np.zeros(0), 0)), fitted.u)
+            self._face = _supremum(RestrictedCoordinates(fitted.coordinates, whole), fitted.u)
         self._top = self._face.log_likelihood
 
     def interval(self, contrast: Array) -> tuple[float, float]:
@@ -212,7 +212,7 @@ class _Face:
         if self._factor is None:
             return row, float(np.sqrt(mass))  # the steepest that it may be: the Hessian is at most I
         free, factor = self._factor
-        moved = free.lifted(linalg.cho_solve(factor, free.along(row[:, np.newaxis]))).ravel()
+        moved = free.lifted(linalg.cho_solve(factor, free.along(row)))
         variance = float(row @ moved)
         return moved / variance, float(np.sqrt(mass / variance))
 

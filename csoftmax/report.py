@@ -81,9 +81,9 @@ def model_notes(result: SoftmaxResult) -> list[str]:
     if result._separated:
         return []  # the message has it
     notes = _kind_of_errors(result)
-    if result.weight_type == "frequency" and abs(result.nobs - round(result.nobs)) > 1e-9 * result.nobs:
-        notes.append(f"Weights (or counts) are frequencies, of {result.nobs:.6g} rows in all, and not whole numbers: a "
-                     f"survey's weights are weight_type=\"probability\".")
+    if not result._whole_frequencies:
+        notes.append(f"Weights (or counts) are taken for frequencies, {result.nobs:.6g} rows in all, and not all are "
+                     f"whole numbers: a survey's weights are weight_type=\"probability\".")
     if result._lacks_covariance:
         return notes
     if result.cov_type == "none":

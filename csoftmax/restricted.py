@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
-from scipy import linalg
 from scipy.linalg import lapack
 
 from csoftmax.constraints import Constraints
@@ -46,25 +45,23 @@ class Plane:
 
 def plane_of(coordinates: MetricCoordinates, constraints: Constraints) -> Plane:
     """Return independent constraints on the symmetric rows as a plane in the coordinates of an unpenalised model."""
-    matrix, b, n_unseen = constraints.matrix, constraints.values, 0
+    n_unseen = 0
     if coordinates.unseen.shape[1]:
-        # A constraint holds for some of the parameters that have the same logits unless it is a combination that has
-        # no part along the directions that change none: those combinations are what is left.
-        rows = coordinates.by_standardized(matrix)
-        size = np.sqrt(np.sum(rows ** 2, axis=(1, 2)))
-        parts = (rows / size[:, np.newaxis, np.newaxis]) @ coordinates.unseen
-        left, values, _ = linalg.svd(parts.reshape(len(rows), -1))
-        n_unseen = int(np.sum(values > _SEEN))
-        if n_unseen:
-            combine = left[:, n_unseen:].T / size
-            matrix, b = np.tensordot(combine, matrix, axes=1), combine @ b
-    A = coordinates.by_coordinates(matrix)
+        rows = coordinates.by_standardized(constraints.matrix)
+        constraints, n_unseen = constraints.without(rows @ coordinates.unseen, np.sqrt(np.sum(rows ** 2, axis=(1, 2))),
+                                                    _SEEN)
+    A = coordinates.by_coordinates(constraints.matrix)
     size = np.linalg.norm(A, axis=1)
-    return Plane(A / size[:, np.newaxis], b / size, n_unseen)
+    return Plane(A / size[:, np.newaxis], constraints.values / size, n_unseen)
 
 
 def _of_u(self: RestrictedCoordinates) -> NoReturn:
     raise AttributeError("coordinates on a plane do not have this: `whole` has, of u")
+
+
+def everywhere(coordinates: MetricCoordinates) -> Plane:
+    """Return the plane without constraints: the whole space."""
+    return Plane(np.zeros((0, coordinates.n_coordinates)), np.zeros(0), 0)
 
 
 class RestrictedCoordinates(MetricCoordinates):
@@ -93,21 +90,22 @@ class RestrictedCoordinates(MetricCoordinates):
 
     def _point_of(self, b: Array) -> Array:
         """Return the u nearest to 0 with A u = b: A' = Q R, so u = Q [R'^-1 b; 0]."""
-        padded = np.zeros((self.whole.n_coordinates, 1))
+        padded = np.zeros(self.whole.n_coordinates)
         if self._n_fixed:
-            padded[:self._n_fixed, 0] = lapack.dtrtrs(self._reflections[:self._n_fixed], b, trans=1)[0].ravel()
-        return self._rotated(padded, "N").ravel()
+            padded[:self._n_fixed] = lapack.dtrtrs(self._reflections[:self._n_fixed], b, trans=1)[0]
+        return self._rotated(padded, "N")
 
     def _rotated(self, columns: Array, trans: str) -> Array:
-        """Return Q columns ("N") or Q' columns ("T")."""
+        """Return Q columns ("N") or Q' columns ("T"); a vector is one."""
         if not self._n_fixed:
             return columns
-        rotated: Array = lapack.dormqr("L", trans, self._reflections, self._tau, columns, 64 * max(columns.shape))[0]
-        return rotated
+        matrix = columns.reshape(len(columns), -1)
+        rotated: Array = lapack.dormqr("L", trans, self._reflections, self._tau, matrix, 64 * max(matrix.shape))[0]
+        return rotated.reshape(columns.shape)
 
     def lifted(self, columns: Array) -> Array:
         """Return N columns."""
-        return self._rotated(np.concatenate([np.zeros((self._n_fixed, columns.shape[1])), columns]), "N")
+        return self._rotated(np.concatenate([np.zeros((self._n_fixed, *columns.shape[1:])), columns]), "N")
 
     def along(self, columns: Array) -> Array:
         """Return N' columns."""
@@ -115,7 +113,7 @@ class RestrictedCoordinates(MetricCoordinates):
 
     def point(self, v: Array) -> Array:
         """Return u."""
-        return self._origin + self.lifted(v[:, np.newaxis]).ravel()
+        return self._origin + self.lifted(v)
 
     def on_plane(self, matrix: Array) -> Array:
         """Return N' matrix N, of a symmetric matrix."""
@@ -124,9 +122,9 @@ class RestrictedCoordinates(MetricCoordinates):
 
     def fixed_part(self, gradient: Array) -> Array:
         """Return what a gradient by u has across the plane: its projection on the rows of A."""
-        rotated = self._rotated(gradient[:, np.newaxis].copy(), "T")
+        rotated = self._rotated(gradient.copy(), "T")
         rotated[self._n_fixed:] = 0.0
-        return self._rotated(rotated, "N").ravel()
+        return self._rotated(rotated, "N")
 
     # ------------------------------------------------------------------------------------ what MetricCoordinates has
 
@@ -138,7 +136,7 @@ class RestrictedCoordinates(MetricCoordinates):
 
     def loss_and_gradient(self, u: Array) -> tuple[float, Array]:
         value, gradient = self.whole.loss_and_gradient(self.point(u))
-        return value, self.along(gradient[:, np.newaxis]).ravel()
+        return value, self.along(gradient)
 
     def rounding(self, u: Array) -> Rounding:
         return self.whole.rounding(self.point(u))
@@ -147,14 +145,13 @@ class RestrictedCoordinates(MetricCoordinates):
         return self.whole.hidden_gradient(self.point(u))
 
     def hessian_product(self, u: Array, v: Array) -> Array:
-        product = self.whole.hessian_product(self.point(u), self.lifted(v[:, np.newaxis]).ravel())
-        return self.along(product[:, np.newaxis]).ravel()
+        return self.along(self.whole.hessian_product(self.point(u), self.lifted(v)))
 
     def hessian(self, u: Array, mass: Array | None = None) -> Array:
         return self.on_plane(self.whole.hessian(self.point(u), mass))
 
     def logit_range(self, v: Array) -> float:
-        return self.whole.logit_range(self.lifted(v[:, np.newaxis]).ravel())
+        return self.whole.logit_range(self.lifted(v))
 
     def params(self, u: Array) -> Array:
         return self.whole.params(self.point(u))
@@ -164,4 +161,4 @@ class RestrictedCoordinates(MetricCoordinates):
 
     def nearest(self, u: Array) -> Array:
         """Return the v of the point of the plane nearest to u."""
-        return self.along((u - self._origin)[:, np.newaxis]).ravel()
+        return self.along(u - self._origin)

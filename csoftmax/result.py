@@ -131,7 +131,8 @@ class SoftmaxResult:
                  optimize_result: OptimizeResult | None = None, l1: float | Array = 0.0,
                  sparse_df: float | None = None, history: History | None = None, weight_type: str = "frequency",
                  cov_type: str | None = None, n_groups: int | None = None, robust_covariance: Array | None = None,
-                 robust_df: float | None = None, unseen: Unseen | None = None) -> None:
+                 robust_df: float | None = None, unseen: Unseen | None = None,
+                 whole_frequencies: bool = True) -> None:
         self.fit_intercept = fit_intercept
         self.classes = classes
         self.feature_names = feature_names
@@ -170,6 +171,7 @@ class SoftmaxResult:
         self._robust_df = robust_df
         self._complete: NDArray[np.bool_] | None = None  # the rows of a data frame that none was missing from
         self._lacks_covariance = False
+        self._whole_frequencies = whole_frequencies
         self._unseen = unseen if coordinates is None else Unseen.of(coordinates)
 
     def __repr__(self) -> str:
@@ -744,8 +746,9 @@ class SoftmaxResult:
 
         Of a number the slope dP(y = k)/dx, through all terms of a formula that hold it; of a variable that is 0 or 1,
         and of categories, the difference of the probabilities with all rows at 1 and at 0, at each level and at the
-        first one. Averaged over the rows, weights counted; standard errors by the delta method with analytic
-        derivatives (`csoftmax/margins.py` has them). Over classes effects sum to 0.
+        base level: the first one, unless ``C(a, contr.treatment("base"))`` names another. Averaged over the rows,
+        weights counted; standard errors by the delta method with analytic derivatives (`csoftmax/margins.py` has them).
+        Over classes effects sum to 0.
 
         Parameters
         ----------
@@ -920,10 +923,11 @@ class SoftmaxResult:
         Returns
         -------
         HypothesisTest
-            Its `df` is the number of constraints that do not follow from the others. The statistic is nan, and `note`
-            says why, where the samples are separated, a constraint is on what collinear columns leave undetermined (of
-            two equal columns on one, not on their sum), or the covariance of the constraints is singular (clusters
-            fewer than constraints).
+            Its `df` is the number of constraints that do not follow from the others. What collinear columns leave
+            undetermined (of two equal columns the coefficient of one, not the sum) is dropped, as Stata's test does:
+            the combinations of the constraints that the data determine are tested, with their `df`, and `note` says how
+            many are left out. The statistic is nan, and `note` says why, where none remains, the samples are separated,
+            or the covariance of the constraints is singular (clusters fewer than constraints).
 
         Raises
         ------
@@ -1429,6 +1433,7 @@ class SoftmaxResult:
             "log_likelihood": self.log_likelihood, "penalized_log_likelihood": self.penalized_log_likelihood,
             "null_log_likelihood": self.null_log_likelihood, "nobs": self.nobs, "n_params": self.n_params,
             "n_coordinates": self._n_coordinates, "n_missing": self.n_missing,
+            "whole_frequencies": self._whole_frequencies,
             "design": None if self.design is None else self.design.to_dict(),
         }
         text = json.dumps(document, indent=1, allow_nan=False)

@@ -23,14 +23,15 @@ _KEYS = frozenset({
     "l2", "l1", "sparse_df", "bias_reduction", "params", "covariance", "success", "message", "n_iter", "separated",
     "estimable", "certificate", "log_likelihood", "penalized_log_likelihood", "null_log_likelihood", "nobs", "n_params",
     "n_coordinates", "n_missing", "design", "weight_type", "cov_type", "n_groups", "robust_covariance", "robust_df",
-    "unseen"})
+    "unseen", "whole_frequencies"})
 
 _NUMBER = (int, float)
 _KINDS: dict[str, Any] = {
     "classes": list, "feature_names": list, "response_name": str, "fit_intercept": bool, "named_features": bool,
     "success": bool, "message": str, "n_iter": int, "separated": bool, "estimable": list, "certificate": dict,
     "log_likelihood": _NUMBER, "penalized_log_likelihood": _NUMBER, "null_log_likelihood": _NUMBER, "nobs": _NUMBER,
-    "n_params": int, "n_coordinates": int, "n_missing": int, "sparse_df": (int, float, type(None))}
+    "n_params": int, "n_coordinates": int, "n_missing": int, "sparse_df": (int, float, type(None)),
+    "whole_frequencies": bool}
 
 
 def from_json(path: str | os.PathLike[str]) -> SoftmaxResult:
@@ -140,7 +141,7 @@ def _restore(document: dict[str, Any], design: Any) -> SoftmaxResult:
             "fit_intercept", "feature_names", "named_features", "reference", "success", "message", "n_iter",
             "log_likelihood", "penalized_log_likelihood", "null_log_likelihood", "nobs", "n_params", "sparse_df",
             "bias_reduction", "response_name", "separated", "estimable", "n_coordinates", "weight_type", "cov_type",
-            "n_groups")})
+            "n_groups", "whole_frequencies")})
     result.n_missing = document["n_missing"]
     result.design = design
     return result

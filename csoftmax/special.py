@@ -68,7 +68,10 @@ def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, out: NDA
     >>> cs.softmax(np.array([0, 1, 2], dtype=np.uint8)).round(4).tolist()
     [0.09, 0.2447, 0.6652]
     """
-    small = _small(_SOFTMAX, x, axis, out, n_threads)
+    try:
+        small = _small(_SOFTMAX, x, axis, out, n_threads)
+    except OverflowError:  # an axis beyond C's integers
+        small = None
     return _softmax(_SOFTMAX, x, axis, out, n_threads) if small is None else small
 
 
@@ -106,7 +109,10 @@ def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, out:
     >>> cs.log_softmax([40.0, 0.0]).tolist()
     [-4.248354255291589e-18, -40.0]
     """
-    small = _small(_LOG_SOFTMAX, x, axis, out, n_threads)
+    try:
+        small = _small(_LOG_SOFTMAX, x, axis, out, n_threads)
+    except OverflowError:  # an axis beyond C's integers
+        small = None
     return _softmax(_LOG_SOFTMAX, x, axis, out, n_threads) if small is None else small
 
 
@@ -154,7 +160,10 @@ def logsumexp(a: ArrayLike, axis: int | tuple[int, ...] | None = None, b: ArrayL
     1000.6931471805599
     """
     if b is None and not keepdims and not return_sign:
-        small = _small(_LOGSUMEXP, a, axis, out, n_threads)
+        try:
+            small = _small(_LOGSUMEXP, a, axis, out, n_threads)
+        except OverflowError:  # an axis beyond C's integers
+            small = None
         if small is not None:
             return small
     x = _numbers("a", a)
@@ -162,6 +171,7 @@ def logsumexp(a: ArrayLike, axis: int | tuple[int, ...] | None = None, b: ArrayL
         if out is not None:
             raise ValueError("out is given together with b, or with a complex or long double a; it is taken without "
                              "them only")
+        _axes(axis, max(1, x.ndim, 0 if b is None else np.ndim(b)))
         return scipy.special.logsumexp(_widened(x), axis=axis, b=b, keepdims=keepdims, return_sign=return_sign)
     dtype, axes = _result_dtype(x), _axes(axis, x.ndim)
     shape = tuple([1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes])
@@ -283,6 +293,8 @@ def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
             else np.core.numeric.normalize_axis_tuple(axis, ndim, argname="axis")  # type: ignore[attr-defined]
     except TypeError:
         raise TypeError(f"axis is {axis!r}; an integer, a tuple of them, or None is wanted") from None
+    except OverflowError:
+        raise np.exceptions.AxisError(f"axis {axis!r} is out of bounds for array of dimension {ndim}") from None
 
 
 def _check_out(out: Any, shape: tuple[int, ...], dtype: Any) -> None:
@@ -295,6 +307,7 @@ def _check_out(out: Any, shape: tuple[int, ...], dtype: Any) -> None:
 
 def _softmax(what: int, x: ArrayLike, axis: Any, out: NDArray[Any] | None, n_threads: int | None) -> NDArray[Any]:
     array = x if type(x) is np.ndarray and x.dtype == _FLOAT64 else _numbers("x", x)
+    axes = _axes(axis, array.ndim)
     if _is_scipys(array):
         result = (scipy.special.softmax, scipy.special.log_softmax)[what](array, axis=axis)
         if out is None:
@@ -302,7 +315,6 @@ def _softmax(what: int, x: ArrayLike, axis: Any, out: NDArray[Any] | None, n_thr
         _check_out(out, result.shape, result.dtype)
         out[...] = result
         return out
-    axes = _axes(axis, array.ndim)
     if out is None:
         order: Literal["C", "F"] = "F" if array.flags.f_contiguous and array.ndim > 1 else "C"
         result = np.empty(array.shape, dtype=_result_dtype(array), order=order)

@@ -75,7 +75,7 @@ def test_the_penalised_score_is_the_slope_of_the_long_double_oracle(n_classes, d
     h = np.longdouble(1e-4)
     tolerance = 1e-11 if reference.EXTENDED else 1e-7
     slope = (8 * (value(h) - value(-h)) - (value(2 * h) - value(-2 * h))) / (12 * h)
-    point = bias_reduction._Point(coordinates, u)
+    point = bias_reduction._Point(bias_reduction._as_plane(coordinates), u)
     assert -point.gradient @ v * point.mass == pytest.approx(
         float(slope), rel=10 * tolerance, abs=10 * tolerance)
     assert point.log_likelihoods()[1] == pytest.approx(float(value(0)), rel=1e-12, abs=1e-11)

@@ -191,6 +191,22 @@ def test_bias_reduction_fits_separated_samples_and_is_what_their_message_names(r
     assert status == 0 and re.search("Bias reduction: +Firth", out)
 
 
+@pytest.mark.parametrize("more", [[], ["--level", "0.9"], ["--cov-type", "HC1"], ["--symmetric"], ["--out", "m.json"]])
+def test_rrr_and_margins_print_the_tables_of_the_same_fit_in_python(run, tmp_path, monkeypatch, more):
+    monkeypatch.chdir(tmp_path)
+    formula = "species ~ body_mass_g + C(sex, contr.treatment('male'))"
+    result = cs.fit_formula(formula, datasets.load_penguins(), **({"reference": None} if "--symmetric" in more else {}))
+    result = result.with_covariance("HC1") if "HC1" in more else result
+    level = 0.9 if "0.9" in more else 0.95
+    summary, ratios, margins = (str(table.summary(level=level)) for table in (
+        result, result.relative_risk_ratios(), result.margins()))
+    assert "sex: female vs male" in margins and "ratio" in ratios
+    for options, tables in ((["--rrr"], [summary, ratios]), (["--margins"], [summary, margins]),
+                            (["--margins", "--rrr"], [summary, ratios, margins])):
+        status, out, _ = run("fit", "penguins", formula, *options, *more)
+        assert (status, out) == (0, "\n\n".join(tables) + "\n")
+
+
 def test_the_level_changes_the_intervals(run):
     summaries = {run("fit", "anes96", "vote ~ selfLR", "--level", level)[1] for level in ("0.9", "0.99")}
     assert len(summaries) == 2

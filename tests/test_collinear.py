@@ -5,6 +5,7 @@ compared with that of independent columns, whose are.
 """
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -95,13 +96,50 @@ def test_a_slope_through_all_columns_of_a_formulas_variable_is_determined():
                 less.predicted_margins({"a": [0.0, 1.0]}).contrasts())
 
 
-def test_a_constraint_that_the_data_do_not_determine_has_no_wald_test_whatever_stands_beside_it():
+# what is determined of constraints, and how many of two equations' are left out; x4 is x1 + x2
+@pytest.mark.parametrize(("hypothesis", "determined", "n_left_out"), [
+    ("x1 + x4 = 0, x2 = 0", "x1 + x4 = 0", 2), ("x1 = 0.3, x2 = -0.1", "x1 - x2 = 0.4", 2),
+    ("x1 = 0, x2 = 0, x3 = 0, x4 = 0", "x1 + x4 = 0, x2 + x4 = 0, x3 = 0", 2), ("x1 = 0, x3 = 0", "x3 = 0", 2),
+    ("1: x1 = 0, 2: x1 + 2: x4 = 0, 1: x2 = 0", "1: x1 = 1: x2, 2: x1 + 2: x4 = 0", 1)])
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_of_partly_determined_constraints_what_the_data_tell_is_tested(hypothesis, determined, n_left_out, scale):
+    Z, y = made(3)
+    Z = Z[:, [0, 1, 2, 4]] * [scale, 1.0, 1.0, 1.0]
+    hypothesis, determined = (re.sub(r"(\d: )?x1", lambda found: f"{scale} * {found[0]}", text)
+                              for text in (hypothesis, determined))
+    fitted = cs.fit(Z, y, reference=0)
+    for result in (fitted, fitted.with_covariance("HC0")):
+        test, expected = result.wald_test(hypothesis), result.wald_test(determined)
+        assert not expected.note and test.df == expected.df
+        assert test.note == f"without {n_left_out} of the constraints, of collinear columns: the data cannot tell"
+        assert test.note in str(test)
+        assert test.statistic == pytest.approx(expected.statistic, rel=1e-7)
+        assert test.pvalue == pytest.approx(expected.pvalue, rel=1e-6)
+    other = fitted.lr_test(hypothesis)
+    assert (other.df, other.note) == (test.df, test.note)
+
+
+def test_a_term_whose_columns_are_partly_collinear_is_tested_by_the_others():
+    Z, y = made(3)
+    data = pd.DataFrame({"y": y, "a": Z[:, 0], "b": Z[:, 1], "g": np.arange(300) % 4})
+    data["h"] = np.where(data.g == 3, "d", np.where(data.g == 0, "a", "m"))
+    tables = [cs.fit_formula("C(y) ~ a + b + C(h) + C(g)", data).test_terms(kind) for kind in ("wald", "lr", "score")]
+    for table in tables:
+        assert table.names == ("a", "b", "C(h)", "C(g)") and table.df.tolist() == [2, 2, 0, 2]
+        assert np.isnan(table.statistic[2]) and not table.notes[0]
+        assert "C(g): without 4 of the constraints, of collinear columns: the data cannot tell" in str(table)
+    # of a group more, as of a fit with one dummy in its place
+    less = cs.fit_formula("C(y) ~ a + b + C(h) + I(g == 1)", data).test_terms()
+    assert tables[0].statistic[3] == pytest.approx(less.statistic[3], rel=1e-8)
+
+
+@pytest.mark.parametrize("hypothesis", ["x1 = 0", "x1 - x4 = 0", "x3 + x1 = 0"])
+def test_a_hypothesis_of_which_the_data_determine_nothing_has_no_test(hypothesis):
     Z, y = made(3)
     result = cs.fit(Z[:, [0, 1, 2, 4]], y)  # x4 is x1 + x2
-    assert np.isfinite(result.wald_test("x3 = 0").statistic) and np.isfinite(result.wald_test("x1 + x4 = 0").statistic)
-    for hypothesis in ("x1 = 0", "x1 + x4 = 0, x2 = 0", "x1 - x4 = 0", "x3 + x1 = 0"):
-        test = result.wald_test(hypothesis)
-        assert np.isnan(test.statistic) and "no standard error" in test.note
+    for test in (result.wald_test(hypothesis), result.lr_test(hypothesis), result.score_test(hypothesis)):
+        assert np.isnan(test.statistic) and np.isnan(test.pvalue) and test.df == 0
+        assert "without 2 of the constraints, of collinear columns: the data cannot tell" in str(test)
 
 
 def test_a_penalty_on_the_redundant_columns_determines_them():

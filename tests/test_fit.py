@@ -3,6 +3,8 @@
 It stands on csoftmax.fit and plain NumPy.
 """
 
+import inspect
+import re
 import warnings
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from scipy import optimize, special
 
 import csoftmax as cs
+from csoftmax import fitting
 
 
 def make_data(n=120, d=3, n_classes=3, seed=0):
@@ -319,3 +322,27 @@ def test_a_long_double_beyond_float64_is_named_as_not_finite():
     X[4, 1] = np.longdouble("1e400")
     with pytest.raises(ValueError, match=r"X has .* at row 4, column 1"):
         cs.fit(X, [0, 1] * 3)
+
+
+@pytest.mark.parametrize(("name", "hint"), [
+    ("C", r"scikit-learn's C is l2=1/C \(with two classes 2/C\)"), ("penalty", "the numbers l2 and l1"),
+    ("weights", "sample_weight has the weights"), ("sample_weights", "did you mean 'sample_weight'\\?"),
+    ("multi_class", "always the multinomial"), ("random_state", "nothing is drawn"), ("maxiter", "mean 'max_iter'"),
+    ("cov_type", "with_covariance"), ("n_jobs", "n_threads"), ("wibble", "it has X, y, l2, l1, .*keep_data$")])
+def test_an_unknown_keyword_is_named_with_what_stands_for_it_here(name, hint):
+    X, y = np.arange(6.0)[:, np.newaxis], [0, 1, 0, 1, 0, 1]
+    with pytest.raises(TypeError, match=f"^fit has no argument '{name}'; .*{hint}"):
+        cs.fit(X, y, **{name: 1.0})
+    with pytest.raises(TypeError, match=f"^fit has no argument '{name}'; .*{hint}"):
+        cs.fit_formula("y ~ x", {"x": X[:, 0], "y": y}, **{name: 1.0})
+
+
+def test_what_stands_for_another_programs_keyword_is_an_argument_or_a_method():
+    known = list(inspect.signature(cs.fit).parameters)
+    assert known[:4] == ["X", "y", "l2", "l1"] and "kwargs" not in known  # and readers of signatures see it
+    assert not set(fitting._ELSEWHERE) & set(known)
+    for hint in fitting._ELSEWHERE.values():
+        for argument in re.findall(r"\b(l1|l2|sample_weight|weight_type|n_threads|solver|reference|init)\b", hint):
+            assert argument in known
+        for method in re.findall(r"result\.(\w+)", hint):
+            assert hasattr(cs.SoftmaxResult, method)

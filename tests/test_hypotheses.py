@@ -535,17 +535,14 @@ def test_penalised_and_bias_reduced_fits_have_wald_tests_of_their_covariance_and
 
 # -------------------------------------------------------------------------------------------------------- hard inputs
 
-def test_collinear_columns_have_no_wald_test_and_likelihood_tests_of_what_the_data_tell():
+def test_of_collinear_columns_each_test_is_of_what_the_data_tell():
     X, y = simulated(seed=22)
     doubled = np.column_stack([X, X[:, 0]])
     result, plain = cs.fit(doubled, y), cs.fit(X, y)
-    wald = result.test_terms()
-    assert np.isnan(wald.statistic[[0, 2]]).all() and "no standard error" in wald.notes[0]
-    np.testing.assert_allclose(wald.statistic[1], plain.test_terms().statistic[1], rtol=1e-8)
-    for kind in ("lr", "score"):
+    for kind in ("wald", "lr", "score"):
         table = result.test_terms(kind)
         assert table.df.tolist() == [0, 2, 0]  # without one column its copy does the same
-        assert abs(table.statistic[0]) < 1e-8 and np.isnan(table.pvalue[0]) and "collinear" in table.notes[0]
+        assert np.isnan(table.statistic[0]) and np.isnan(table.pvalue[0]) and "collinear" in table.notes[0]
         np.testing.assert_allclose(table.statistic[1], plain.test_terms(kind).statistic[1], **LR_TOLERANCE)
     both, one = result.lr_test("x1 = 0, x3 = 0"), plain.lr_test("x1 = 0")
     assert both.df == one.df == 2

@@ -311,6 +311,26 @@ def test_levels_of_a_category_move_all_their_dummies_and_interactions(table_of_d
           [lambda W: at(W, g="u", x=0), lambda W: at(W, g="w", x=0)])
 
 
+@pytest.mark.parametrize("variable, factor, base, others", [
+    ("g", "C(g, contr.treatment('v'))", "v", ["u", "w"]), ("g", "C(g, contr.treatment(base='w'))", "w", ["u", "v"]),
+    ("g", "C(g, contrasts=Treatment('v'))", "v", ["u", "w"]), ("k", "C(k, Treatment(reference=3 + 4))", 7, [4, 9]),
+    ("g", "C(g, contr.SAS)", "w", ["u", "v"]), ("g", "C(g, contr.SAS('v'))", "v", ["u", "w"]),
+    ("g", "C(Q('g'), Treatment('v')):C(k)", "v", ["u", "w"]), ("g", "C(g, contr.treatment)", "u", ["v", "w"]),
+    ("g", "C(g, Treatment('v'), levels=['w', 'v', 'u'])", "v", ["w", "u"]), ("g", "C(g, contr.sum)", "u", ["v", "w"]),
+    ("g", "C(g, levels=['w', 'v', 'u'])", "w", ["v", "u"]),
+])
+def test_levels_are_compared_with_the_base_of_their_contrast(table_of_data, tmp_path, variable, factor, base, others):
+    result = cs.fit_formula(f"y ~ t + {factor}", table_of_data)
+    assert result.design.base_level(variable) == base
+    table = result.margins(variable)
+    assert table.names == [f"{variable}: {level} vs {base}" for level in others]
+    by_level = result.predicted_margins({variable: [base, *others]}).estimate
+    np.testing.assert_allclose(table.estimate, by_level[:, 1:] - by_level[:, :1], atol=1e-14)
+    result.to_json(tmp_path / "model.json")
+    read = cs.from_json(tmp_path / "model.json")
+    assert read.margins(variable, X=table_of_data).names == table.names
+
+
 def test_bools_and_categoricals_are_set_in_a_data_frame(table_of_data):
     pd = pytest.importorskip("pandas")
     data = table_of_data.assign(flag=table_of_data.flag > 0, g=pd.Categorical(table_of_data.g, ["w", "v", "u", "none"]))

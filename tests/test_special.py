@@ -309,6 +309,28 @@ def test_an_axis_out_of_range_or_repeated_raises(ours, scipys, oracle):
         ours(1.0, axis=0)
 
 
+@each
+@pytest.mark.parametrize("axis", [10**30, -10**30, 2**63, 2**40, -2**40, (0, 10**30), np.uint64(2**64 - 1)])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i8", "c16", "longdouble"])
+def test_an_axis_beyond_c_integers_is_out_of_range_like_others(ours, scipys, oracle, dtype, axis):
+    with pytest.raises(np.exceptions.AxisError, match=r"axis .* out of bounds for array of dimension 2"):
+        ours(np.zeros((2, 3), dtype=dtype), axis=axis)
+
+
+@each
+def test_an_axis_that_is_no_integer_is_named_for_every_dtype(ours, scipys, oracle):
+    for dtype in ("f8", "c16"):
+        with pytest.raises(TypeError, match="axis is 'a'; an integer, a tuple of them, or None is wanted"):
+            ours(np.zeros((2, 3), dtype=dtype), axis="a")
+
+
+def test_the_axis_of_a_scalar_with_factors_is_theirs():
+    assert cs.logsumexp(0.0, axis=0, b=[1.0, 2.0]) == pytest.approx(np.log(3.0), rel=1e-15)
+    for axis in (1, 10**30):
+        with pytest.raises(np.exceptions.AxisError, match=f"axis {axis} is out of bounds for array of dimension 1"):
+            cs.logsumexp(0.0, axis=axis, b=[1.0, 2.0])
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Layouts, out, threads
 

@@ -243,13 +243,21 @@ def test_a_constant_column_is_said_to_repeat_the_intercept():
         assert "constant column" not in str(other.summary())
 
 
-def test_frequencies_that_are_not_whole_numbers_are_asked_whether_they_are_a_surveys():
+def test_frequencies_that_are_not_whole_numbers_are_asked_whether_they_are_a_surveys(tmp_path):
     X, y = np.arange(30.0)[:, np.newaxis] % 7, np.arange(30) % 3
     asked = "survey's weights are"
     weights = np.linspace(0.5, 2.31, 30)
-    assert asked in " ".join(cs.fit(X, y, sample_weight=weights).summary().notes)
-    for options in ({}, {"sample_weight": np.arange(30) % 4}, {"sample_weight": weights, "weight_type": "probability"}):
-        assert asked not in " ".join(cs.fit(X, y, **options).summary().notes)
+    scaled = weights / weights.mean()  # as surveys give them: a whole number of rows in all
+    for options in ({"sample_weight": weights}, {"sample_weight": scaled}, {"sample_weight": scaled, "l1": 0.1}):
+        result = cs.fit(X, y, **options)
+        assert asked in " ".join(result.summary().notes)
+        result.to_json(tmp_path / "model.json")
+        assert asked in str(cs.from_json(tmp_path / "model.json").summary())
+    soft = np.full((30, 3), 0.25) + 0.25 * np.eye(3)[y]  # a row's total is 1
+    for labels, options in ((y, {}), (y, {"sample_weight": np.arange(30) % 4}), (soft, {}),
+                            (y, {"sample_weight": weights, "weight_type": "probability"}),
+                            (y, {"sample_weight": weights, "weight_type": "analytic"})):
+        assert asked not in " ".join(cs.fit(X, labels, **options).summary().notes)
 
 
 def test_a_singular_information_is_given_as_the_reason(monkeypatch):
