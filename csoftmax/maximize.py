@@ -374,6 +374,10 @@ def _lm(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> OptimizeR
     The loss is convex, so that the root is its minimum. An iteration is an evaluation that makes the gradient smaller.
     """
     best, least = u, np.inf
+    start, at_start = u, loss.coordinates.hessian(u)
+
+    def hessian(u: Array) -> Array:
+        return at_start if (u == start).all() else loss.coordinates.hessian(u)  # leastsq asks for that twice
 
     def gradient(u: Array) -> Array:
         nonlocal best, least
@@ -389,7 +393,7 @@ def _lm(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> OptimizeR
     try:
         # The first step may move the coordinates by 10; the scale of all of them is 1 in the metric. Where steps shrink
         # the gradient's square by less than a tenth, and are to, another method takes over.
-        _, _, found, message, status = leastsq(gradient, u, Dfun=loss.coordinates.hessian, full_output=True, ftol=0.1,
+        _, _, found, message, status = leastsq(gradient, u, Dfun=hessian, full_output=True, ftol=0.1,
                                                xtol=1e-12, maxfev=10 * max_iter, factor=10.0, diag=np.ones(len(u)))
         answer = OptimizeResult(success=status in (1, 2, 3, 4), status=status, message=message, nfev=found["nfev"])
     except StopIteration:
