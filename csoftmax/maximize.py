@@ -407,6 +407,7 @@ class _OwnMetric:
 
     def __init__(self, loss: MeanLoss, origin: Array, metric: NewtonSteps | ClassBlocks | None) -> None:
         self._loss, self._origin, self._metric = loss, origin, metric
+        self._last = self.start(), origin  # a method's callback is asked for the point that it evaluated last
 
     def start(self) -> Array:
         """Return the v of the origin."""
@@ -414,7 +415,9 @@ class _OwnMetric:
 
     def point(self, v: Array) -> Array:
         """Return u."""
-        return self._origin + (v if self._metric is None else self._metric.from_own_metric(v))
+        if not (v == self._last[0]).all():
+            self._last = v.copy(), self._origin + (v if self._metric is None else self._metric.from_own_metric(v))
+        return self._last[1]
 
     def both(self, v: Array) -> tuple[float, Array]:
         """Return the loss and its gradient by v."""
