@@ -16,7 +16,6 @@ import csoftmax as cs
 from csoftmax import certificate as certificate_module
 from csoftmax import maximize as maximize_module
 from csoftmax import metric as metric_module
-from csoftmax import metric as metric_module
 from csoftmax.certificate import PATIENT, MeanLoss, NewtonSteps, polish
 from csoftmax.maximize import SOLVERS, choose_solver, maximize
 from csoftmax.metric import MetricCoordinates
