@@ -23,6 +23,8 @@ from csoftmax.samples import Array
 
 # What is added to each diagonal, of its largest entry: a block of a class that is certain everywhere has no factor.
 _LEAST = 1e-12
+# Numbers in all blocks, 128 MB: two copies of them are held.
+_MOST_NUMBERS = 1 << 24
 
 
 class ClassBlocks:
@@ -69,6 +71,12 @@ class ClassBlocks:
     def precondition(self, gradient: Array) -> Array:
         """Return Q' D^-1 Q gradient."""
         return self.from_own_metric(self.to_own_metric(gradient))
+
+
+def blocks_serve(coordinates: MetricCoordinates) -> bool:
+    """Whether the coordinates are a row for each class but one, and the blocks not too large to be held."""
+    n_classes, p = coordinates.objective.samples.params_shape
+    return type(coordinates) is MetricCoordinates and n_classes * p * p <= _MOST_NUMBERS
 
 
 def blocks_cost(coordinates: MetricCoordinates) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg import lapack
 from scipy.sparse.linalg import LinearOperator, cg
 
-from csoftmax.blocks import ClassBlocks
+from csoftmax.blocks import ClassBlocks, blocks_serve
 from csoftmax.metric import MetricCoordinates
 from csoftmax.samples import Array
 
@@ -194,7 +194,7 @@ class NewtonSteps:
             self.condition = near.condition
             self.smallest = near.smallest * math.exp(-coordinates.logit_range(u - near.u))
         else:
-            if type(coordinates) is MetricCoordinates and (blocks := ClassBlocks(coordinates, u)).factorized:
+            if blocks_serve(coordinates) and (blocks := ClassBlocks(coordinates, u)).factorized:
                 self._preconditioner = self._linear(blocks.precondition)
             self.smallest = self._smallest_by_products()
             if self.smallest > 0:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import OptimizeResult, leastsq, minimize
 
-from csoftmax.blocks import ClassBlocks, blocks_cost
+from csoftmax.blocks import ClassBlocks, blocks_cost, blocks_serve
 from csoftmax.certificate import (
     CERTIFIED_RANGE,
     DENSE_COST,
@@ -439,7 +439,7 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
     coordinates = loss.coordinates
     forever = 10 * max_iter
     cost, dense = hessian_cost(coordinates), coordinates.n_coordinates <= DENSE_LIMIT
-    by_blocks = type(coordinates) is MetricCoordinates and (cost > _DEAR_HESSIAN or not dense)
+    by_blocks = blocks_serve(coordinates) and (cost > _DEAR_HESSIAN or not dense)
     budget = forever
     if by_blocks:
         budget = max(10, round(blocks_cost(coordinates)))

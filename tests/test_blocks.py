@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import csoftmax as cs
+from csoftmax import blocks as blocks_module
 from csoftmax import certificate as certificate_module
 from csoftmax import maximize as maximize_module
 from csoftmax.blocks import ClassBlocks
@@ -114,6 +115,16 @@ def test_conjugate_gradients_with_the_blocks_take_a_third_of_the_products(monkey
     assert 3 * steps[0][0] < steps[1][0]
     # Rayleigh quotients of two solutions to 1e-3 of one right side
     assert steps[0][1] == pytest.approx(steps[1][1], rel=0.05)
+
+
+def test_blocks_too_large_to_be_held_are_not_made(monkeypatch):
+    X, y, _ = problem(n=400, d=30, n_classes=12)
+    expected = cs.fit(X, y, l2=1.0)
+    monkeypatch.setattr(blocks_module, "_MOST_NUMBERS", 12 * 31 * 31 - 1)
+    monkeypatch.setattr(ClassBlocks, "__init__", lambda *args: pytest.fail("made"))
+    result = cs.fit(X, y, l2=1.0)
+    assert result.success and result.penalized_log_likelihood == pytest.approx(
+        expected.penalized_log_likelihood, rel=1e-13, abs=0)  # both certified to 1e-6 in the logits, squared
 
 
 def test_blocks_of_classes_that_are_certain_everywhere_are_no_metric_but_the_fit_goes_on():
