@@ -21,7 +21,8 @@ from scipy.linalg import lapack
 from csoftmax.metric import MetricCoordinates
 from csoftmax.samples import Array
 
-# What is added to each diagonal, of its largest entry: a block of a class that is certain everywhere has no factor.
+# What is added to each diagonal, times its largest entry: a block that is singular up to rounding has a factor, and one
+# that is 0, of a class that is certain everywhere, has none.
 _LEAST = 1e-12
 # Numbers in all blocks, 128 MB: two copies of them are held.
 _MOST_NUMBERS = 1 << 24

@@ -1,6 +1,6 @@
 """The certificate: what proves that a maximum was reached, and the Newton steps that lead there.
 
-`maximize`, and what finds a maximum of another kind, stand on it. It stands on `metric`.
+`maximize`, and what finds a maximum of another kind, stand on it. It stands on `blocks` and `metric`.
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ class NewtonSteps:
     u : ndarray of shape (n_coordinates,)
     form : bool
     near : NewtonSteps, optional
-        Those of a formed Hessian nearby: the preconditioner of products, with a bound on the eigenvalues.
+        Those of a formed Hessian nearby: the preconditioner of products, with a bound on the eigenvalues. Without, the
+        Hessian's blocks on the diagonal are the preconditioner, if they are to be had.
 
     Attributes
     ----------

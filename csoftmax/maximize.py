@@ -1,7 +1,7 @@
 """The maximisation: scipy.optimize's methods in the metric's coordinates, and when they stop.
 
 `fitting` and all that maximises under constraints or for a comparison stand on it. It stands on `certificate`,
-`refined` and `metric`.
+`refined`, `blocks` and `metric`.
 
 Everything is measured in the coordinates of `MetricCoordinates`, on the mean loss, so nothing depends on the units of
 X or the number of samples. The methods stop by a callback when the gradient's norm is at most `tol`; then
@@ -49,9 +49,10 @@ _MAX_IDLE = 5
 _MOST_ITERATIONS = 100_000_000
 # Points at most from which the logits are refined.
 _MAX_REFINED = 4
-# Gradients that a Hessian may cost for L-BFGS-B to go on in its metric.
+# Gradients that a Hessian may cost for L-BFGS-B to go on in its metric; beyond that in its blocks'.
 _DEAR_HESSIAN = 20.0
-# Hessians in whose metric L-BFGS-B goes on before Newton steps take over, once the gradient is small.
+# Hessians in whose metric L-BFGS-B goes on before Newton steps take over, once the gradient is small; and times that
+# the blocks are taken before a Hessian is.
 _MAX_METRICS = 4
 # The mean loss times this is what Newton-CG is given.
 _NEWTON_CG_SCALE = 1e4
@@ -128,7 +129,8 @@ def choose_solver(coordinates: MetricCoordinates) -> str:
     """Return the method for `solver="auto"`.
 
     "lm" for small problems, where what scipy.optimize does around a gradient takes longer than the gradient: it
-    does least. "L-BFGS-B" for the others, in the metric and then in the Hessian's: a Hessian costs many gradients.
+    does least. "L-BFGS-B" for the others, in the metric and then in the Hessian's, or its blocks': a Hessian costs many
+    gradients.
     """
     n_classes, p = coordinates.objective.samples.params_shape
     work = float(coordinates.objective.samples.n_samples) * n_classes * p
@@ -434,7 +436,8 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
     """Minimise by L-BFGS-B, in the metric and then, while that is slow, in that of the Hessian where it has got to.
 
     A metric is left after a third of the gradients that the next one costs. Where a Hessian is dear its blocks on the
-    diagonal take its place, while they help. Also returns the last Hessian.
+    diagonal take its place, while they help: they are taken after as many gradients as they cost, and left after twice
+    as many. Also returns the last Hessian.
     """
     coordinates = loss.coordinates
     forever = 10 * max_iter

@@ -45,11 +45,9 @@ _LEAST_PIVOT = 0.01
 _LARGE_PENALTY = 1e4
 # The largest penalty on the mean loss, over a column's largest entry squared.
 _LARGEST_PENALTY = 1e20
-
-
 # Up to so many classes, and entries of Q x T, a problem's matrices are multiplied whole.
-_FEW_PAIRS = 8
-_SMALL_MATRIX = 10_000
+_WHOLE_CLASSES = 8
+_WHOLE_ENTRIES = 10_000
 
 
 class Rounding(NamedTuple):
@@ -263,7 +261,7 @@ class MetricCoordinates:
         around them is to be few calls.
         """
         C, (p, q) = self.n_classes, self._T.shape
-        if C > _FEW_PAIRS or C * p * self.n_coordinates > _SMALL_MATRIX or type(self) is not MetricCoordinates:
+        if C > _WHOLE_CLASSES or C * p * self.n_coordinates > _WHOLE_ENTRIES or type(self) is not MetricCoordinates:
             return None
         Q, (first, second) = _helmert_matrix(C), pair_indices(C)
         contrasts = Q[first] - Q[second]
@@ -373,7 +371,10 @@ class MetricCoordinates:
         return both.transpose(0, 2, 1, 3).reshape(self.n_coordinates, self.n_coordinates)
 
     def hessian_diagonal(self, u: Array) -> Array:
-        """Return the mean loss's Hessian by each row of Q u, of shape (n_classes, q, q)."""
+        """Return the mean loss's Hessian by each row of Q u, of shape (n_classes, q, q).
+
+        Where l2 differs by class, with the largest of a feature: not below that of the row.
+        """
         blocks = np.matmul(np.matmul(self._T.T, self._samples.hessian_diagonal(self.standardized_rows(u))), self._T)
         return blocks / self.total_mass + self._penalty
 
