@@ -72,6 +72,7 @@ class RestrictedCoordinates(MetricCoordinates):
 
     # what has u's shape
     covariance = contrast_factors = pulled = pulled_outer_product = by_coordinates = extended = property(_of_u)
+    hessian_diagonal = by_classes = from_classes = property(_of_u)
 
     def __init__(self, whole: MetricCoordinates, plane: Plane) -> None:
         self.__dict__.update(whole.__dict__)

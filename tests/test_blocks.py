@@ -57,7 +57,7 @@ def test_blocks_of_many_rows_are_the_same_to_the_bit_for_every_number_of_threads
     assert len(set(answers)) == 1
 
 
-@pytest.mark.parametrize("l2", [1.0, [0.0] * 6 + [2.0] * 6])
+@pytest.mark.parametrize("l2", [1.0, [0.0] * 6 + [2.0] * 6, [[2.0] * 12] + [[0.5] * 12] * 7])
 def test_in_the_metric_of_the_blocks_no_eigenvalue_is_above_2(l2):
     coordinates = metric_of(*problem()[:2], l2=l2)
     rng = np.random.default_rng(2)
@@ -127,7 +127,7 @@ def test_blocks_too_large_to_be_held_are_not_made(monkeypatch):
         expected.penalized_log_likelihood, rel=1e-13, abs=0)  # both certified to 1e-6 in the logits, squared
 
 
-def test_blocks_of_classes_that_are_certain_everywhere_are_no_metric_but_the_fit_goes_on():
+def test_blocks_of_classes_that_are_certain_everywhere_are_no_metric():
     # logits of 1e4: probabilities are 0 and 1, and without a penalty each block is 0
     X, y, _ = problem(n=100, d=3, n_classes=4)
     coordinates = metric_of(X, y, l2=0.0)
