@@ -47,6 +47,7 @@ _ELSEWHERE = {
     "penalty": "the numbers l2 and l1 are the penalties, and without either there is none",
     "l1_ratio": "with scikit-learn's C it is l1=l1_ratio/C and l2=(1-l1_ratio)/C (with two classes twice that l2)",
     "alpha": "l1 and l2 are sums, not means: glmnet's are l1=nobs*lambda*alpha and l2=nobs*lambda*(1-alpha)",
+    "weight": "sample_weight has the weights of rows, and weight_type says what they are",
     "weights": "sample_weight has the weights of rows, and weight_type says what they are",
     "freq_weights": "sample_weight has the weights of rows, by default frequencies",
     "class_weight": "sample_weight has the weight of each row: that of its class",

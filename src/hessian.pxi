@@ -1,5 +1,5 @@
-# Sums over rows of outer products of the features: the Hessian, those of scores, the Gram matrix; and each column's
-# total and range.
+# Sums over rows of outer products of the features: the Hessian, those of scores, the Gram matrix; scores by group; and
+# each column's total and range.
 #
 # csoftmax.samples stands on it; in the modules for double alone. It stands on load.pxi, tiles.pxi and residuals.pxi.
 
