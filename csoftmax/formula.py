@@ -719,6 +719,11 @@ class Design:
             The base of ``C(column, contr.treatment(base))`` (in formulaic's spellings, `Treatment` and `contr.SAS`
             too); otherwise the first level. Where several factors hold the column, the first one's.
 
+        Raises
+        ------
+        ValueError
+            If the formula does not take the column for categories.
+
         Examples
         --------
         >>> import csoftmax as cs

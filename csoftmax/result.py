@@ -1077,7 +1077,7 @@ class SoftmaxResult:
         Notes
         -----
         Each term is dropped alone: tests of type III, as car's Anova(type="III") makes of nnet's multinom. Of a term
-        within an interaction that stays it is the effect where the other factors are 0 or at their first level, and so
+        within an interaction that stays it is the effect where the other factors are 0 or at their base level, and so
         depends on how those are coded.
 
         Examples
