@@ -15,6 +15,7 @@ from scipy.stats import chi2, kstest
 
 import csoftmax as cs
 from csoftmax._threads import row_blocks
+from csoftmax.certificate import NewtonSteps
 from csoftmax.constraints import Constraints
 from csoftmax.hypotheses import HypothesisTable, chi_squared_test
 from csoftmax.metric import MetricCoordinates
@@ -247,6 +248,28 @@ def test_statistics_are_bit_identical_for_every_number_of_threads():
     np.testing.assert_array_equal(all_tests(one), all_tests(two))
     extra = X[:, :1] ** 2
     assert one.score_test(X_extra=extra) == two.score_test(X_extra=extra)
+
+
+def test_a_hypothesis_far_from_the_estimate_is_reached_with_the_hessian_of_a_point_on_the_way(monkeypatch):
+    # of 209 coordinates: a Hessian costs 34 gradients, and its factor preconditions the steps at the end
+    used, products, init, product = [], [], NewtonSteps.__init__, RestrictedCoordinates.hessian_product
+
+    def spy(self, coordinates, u, form, near=None):
+        init(self, coordinates, u, form, near)
+        used.append((near is not None, self.smallest > 0))
+
+    X, y = simulated(n=600, d=10, C=20)
+    result = cs.fit(X, y, reference=0)
+    monkeypatch.setattr(NewtonSteps, "__init__", spy)
+    monkeypatch.setattr(RestrictedCoordinates, "hessian_product",
+                        lambda self, u, v: (products.append(1), product(self, u, v))[1])
+    test = result.lr_test("x1 = 3")
+    assert used[-1] == (True, True) and not test.note  # it sufficed: no other was formed after it
+    assert len(products) <= 10  # 4, where without its factor they are 42
+    offset = np.column_stack([np.zeros(600), np.tile(3.0 * X[:, :1], 19)])
+    restricted = cs.fit(X[:, 1:], y, offset=offset)
+    expected = 2.0 * (result.log_likelihood - restricted.log_likelihood)
+    np.testing.assert_allclose(test.statistic, expected, **LR_TOLERANCE)
 
 
 # ------------------------------------------------------------------------------------------------------ distribution
