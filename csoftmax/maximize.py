@@ -213,12 +213,14 @@ def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter
     may_step = not stopper.iterations.stopped_by_callback and n_iter < max_iter
     form = newton is not None or method in ("lm", "trust-exact")
     exists = exists or coordinates.penalized
-    dear = not form and coordinates.n_coordinates <= DENSE_LIMIT
+    dear = not form and hessian_cost(coordinates) > DENSE_COST and coordinates.n_coordinates <= DENSE_LIMIT
     u, mean_loss, certificate = polish(loss, np.asarray(answer.x), tol, form=form, newton=newton, may_step=may_step,
                                        patience=PATIENT if exists and not dear else 3)
     if may_step and not certificate.holds and exists and dear:
         # what conjugate gradients do not find a Cholesky factor may
-        u, mean_loss, certificate = polish(loss, np.asarray(answer.x), tol, form=True, may_step=True, patience=PATIENT)
+        other = polish(loss, np.asarray(answer.x), tol, form=True, may_step=True, patience=PATIENT)
+        if other[2].holds or other[1] <= mean_loss:
+            u, mean_loss, certificate = other
     if may_step and not certificate.holds and exists and type(coordinates) is MetricCoordinates:
         u, mean_loss, certificate = _refined(coordinates, u, mean_loss, certificate, tol)
     params = coordinates.params(u)

@@ -54,6 +54,8 @@ _MANY_COEFFICIENTS = 500
 _MAX_RATIONAL = 100
 # Rounds in which margins that look like 0 are made 0 exactly: each finds those that the one before has moved.
 _MAX_ROUNDS = 12
+# Seconds spent on a direction of fewer features, once one is known.
+_SHORTER_SECONDS = 3.0
 # Entries of a program from which the interior point is quicker than the simplex method.
 _LARGE_PROGRAM = 300_000
 _EPS = float(np.finfo(np.float64).eps)
@@ -583,12 +585,13 @@ class _Search:
             raise _GaveUp(f"the time limit of {self.time_limit:g} s was reached")
         return left
 
-    def _solve(self, cost: Array, matrix: sparse.csr_matrix, least: Array, bounds: Any) -> OptimizeResult:
+    def _solve(self, cost: Array, matrix: sparse.csr_matrix, least: Array, bounds: Any,
+               seconds: float = np.inf) -> OptimizeResult:
         """Minimise cost'v over matrix v >= least."""
         # on 8000 rows of 1550 coefficients the interior point takes 7 s, the simplex method more than 90
         method = "highs-ipm" if matrix.nnz > _LARGE_PROGRAM else "highs"
         answer = linprog(cost, A_ub=-matrix, b_ub=-least, bounds=bounds, method=method, options={
-            "time_limit": self._check_time(), "primal_feasibility_tolerance": _FEASIBILITY,
+            "time_limit": min(self._check_time(), seconds), "primal_feasibility_tolerance": _FEASIBILITY,
             "dual_feasibility_tolerance": _FEASIBILITY})
         if answer.status != 0:
             self._check_time()
@@ -686,8 +689,10 @@ class _Search:
         """Return the V of least sum |V| with margins >= 1, or >= 0 and a positive sum; None where it is not found.
 
         It has few features, for it is a vertex; the intercept costs next to nothing. Not tried where the program is
-        large (such a message would name dozens of features anyway) or the columns are not those of X.
+        large (such a message would name dozens of features anyway) or the columns are not those of X, and not for
+        longer than `_SHORTER_SECONDS`: that the samples are separated is known.
         """
+        until = time.monotonic() + _SHORTER_SECONDS
         q = self.rows.q
         large = self.n_coefficients > _MANY_COEFFICIENTS if strict else self._A.nnz > _LARGE_PROGRAM
         if large or self.rows.whitening is not None:
@@ -702,7 +707,8 @@ class _Search:
                 if not strict:
                     A = sparse.vstack([A, sparse.csr_matrix(A.sum(axis=0))]).tocsr()
                     least = np.append(least, 1.0)
-                answer = self._solve(cost, sparse.hstack([A, -A]).tocsr(), least, (0, None))
+                answer = self._solve(cost, sparse.hstack([A, -A]).tocsr(), least, (0, None),
+                                     max(until - time.monotonic(), 0.0))
                 V = (answer.x[:len(cost) // 2] - answer.x[len(cost) // 2:]).reshape(self.n_classes, -1)
                 if not self._add_violated(V, 0.5 if strict else -_VIOLATED * float(np.abs(V).max())):
                     return V
