@@ -494,3 +494,17 @@ def test_fewer_rows_than_columns_have_a_maximum_where_each_row_is_in_every_class
     assert result.success
     np.testing.assert_allclose(result.predict_proba(X), np.divide([[1, 2, 3]] * 3 + [[3, 1, 1]] * 2, [[6]] * 3
                                                                   + [[5]] * 2), rtol=1e-6)  # certified to 1e-6
+
+
+@pytest.mark.parametrize("kind", ["complete", "quasi"])
+def test_without_time_for_a_shorter_reason_the_answer_is_the_same(kind, monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 4, (60, 3)).astype(float)
+    y = (X[:, 0] > 1).astype(int)
+    if kind == "quasi":
+        y[X[:, 0] == 1] = rng.integers(0, 2, (X[:, 0] == 1).sum())
+    expected = cs.check_separation(X, y)
+    monkeypatch.setattr(separation, "_SHORTER_SECONDS", 0.0)
+    answer = cs.check_separation(X, y)
+    assert answer.kind == expected.kind == kind
+    assert set(expected.features) <= set(answer.features)
