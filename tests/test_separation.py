@@ -494,3 +494,14 @@ def test_fewer_rows_than_columns_have_a_maximum_where_each_row_is_in_every_class
     assert result.success
     np.testing.assert_allclose(result.predict_proba(X), np.divide([[1, 2, 3]] * 3 + [[3, 1, 1]] * 2, [[6]] * 3
                                                                   + [[5]] * 2), rtol=1e-6)  # certified to 1e-6
+
+
+@pytest.mark.parametrize("column", [[1e20] * 6, [-1e300] * 6, 1e9 + 1.2e-7 * np.array([0, 1, 0, 1, 0, 1])],
+                         ids=["1e20", "-1e300", "nearly constant"])
+def test_a_column_constant_but_for_rounding_hides_no_separation_along_another(column):
+    # its rounding beside its spread once left out each other column as collinear
+    X, y = np.column_stack([column, np.arange(6.0)]), [0, 0, 0, 1, 1, 1]
+    separation = cs.check_separation(X, y)
+    assert (separation.kind, separation.features) == ("complete", (1,))
+    with pytest.warns(cs.SeparationWarning):
+        cs.fit(X, y)
