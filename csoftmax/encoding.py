@@ -260,8 +260,8 @@ def _fits_table(labels: NDArray[Any]) -> bool:
 def _encode_by_table(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
     low = int(labels.min())
     present = np.zeros(int(labels.max()) - low + 1, dtype=bool)
-    # subtracted in 64 bits (modulo 2^64 for the largest unsigned labels): int8 labels may lie 255 apart
-    wide = np.uint64 if labels.dtype == np.uint64 else np.int64
+    # subtracted in 64 bits, unsigned ones as such: int8 labels may lie 255 apart, uint64 ones beyond int64
+    wide = np.uint64 if labels.dtype.kind == "u" else np.int64
     for _, block in blocks_of(labels):
         present[block.astype(wide) - wide(low)] = True
     place = (np.cumsum(present) - 1).astype(np.int32)

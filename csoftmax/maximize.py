@@ -468,7 +468,11 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
         if by_blocks and dense and (stuck or n_metrics == _MAX_METRICS):
             by_blocks, n_metrics, budget = False, 0, max(10, round(cost / 3))
         elif stuck:
-            break
+            if metric is None or cost <= DENSE_COST or length(loss.gradient(u)) <= NEAR:
+                break
+            # far from a maximum a step in the metric of a Hessian that is almost singular is too long for any search
+            metric, budget, n_metrics = None, forever, n_metrics + 1
+            continue
         n_metrics += 1
         metric = ClassBlocks(coordinates, u) if by_blocks else NewtonSteps(coordinates, u, form=True)
         if by_blocks:

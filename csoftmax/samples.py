@@ -183,7 +183,9 @@ class DenseSamples:
 
     def hessian(self, params: Array) -> Array:
         """Return the log-likelihood's Hessian, of shape (n_classes, p, n_classes, p)."""
-        return np.ascontiguousarray(assemble_pairs(self.hessian_pairs(params), self.n_classes).transpose(0, 2, 1, 3))
+        with np.errstate(over="ignore", invalid="ignore"):  # products of columns of 1e154 and beyond are infinite
+            blocks = assemble_pairs(self.hessian_pairs(params), self.n_classes)
+        return np.ascontiguousarray(blocks.transpose(0, 2, 1, 3))
 
     def hessian_pairs(self, params: Array) -> Array:
         """Return the Hessian's blocks of the pairs i < k, row by row, of shape (C (C - 1) / 2, p, p)."""

@@ -316,12 +316,13 @@ class _Rows:
         typical = np.array([np.median(column[column > 0]) if column.any() else reach[i]
                             for i, column in enumerate(size.T)])
         self.scale = np.ldexp(1.0, np.clip(-np.frexp(np.where(typical > 0, typical, 1.0))[1], -1000, 1000))
-        # a column's own rounding, relative to its spread, is as large as what collinear columns differ by
-        largest = np.maximum(np.abs(low), np.abs(high)) * self.scale
-        self._rounding = _EPS * max(1.0, float(largest.max(initial=0.0)))
         self.whitening: Array | None = None
         self.smallest = 1.0
         self.q = samples.params_shape[1]
+        # A column's own rounding, relative to its spread, is as large as what collinear columns differ by. Not of one
+        # that is constant or nearly so, such as 1e20 throughout: that would leave out all the others.
+        rounding = _EPS * np.maximum(np.abs(low), np.abs(high)) * self.scale
+        self._rounding = max(_EPS, float(rounding[16 * self.q * rounding < 1.0].max(initial=0.0)))
 
     def _raw(self, rows: Any) -> Array:
         chosen = self.samples.X[rows]

@@ -78,7 +78,8 @@ def test_labels_of_any_kind_are_coded_in_sorted_order(y, classes):
 def test_extreme_integers_do_not_wrap(dtype, labels):
     # close together they are looked up, far apart they are sorted: no difference of two may overflow
     y = np.array([labels[1], labels[0], labels[1]], dtype=dtype)
-    assert encoded(y) == (labels, [1, 0, 1])
+    for moved in (y, y.astype(y.dtype.newbyteorder())):
+        assert encoded(moved) == (labels, [1, 0, 1])
 
 
 def test_python_integers_beyond_64_bits_stay_apart():

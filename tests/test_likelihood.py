@@ -1515,3 +1515,9 @@ def test_a_far_row_of_one_certain_class_or_of_weight_0_adds_nothing_to_the_hessi
     np.testing.assert_array_equal(cs.hessian(beyond, labels, unclear, np.zeros(3), sample_weight=weights),
                                   cs.hessian(X, y, unclear, np.zeros(3)))
     assert np.isinf(cs.hessian(beyond, labels, unclear, np.zeros(3))).any()
+
+
+def test_a_hessian_that_overflows_is_infinite_without_a_warning(kernel_build):
+    X = np.random.default_rng(0).standard_normal((20, 2)) * [1e154, 1.0]  # of one pair finite, of their sum not
+    hessian = cs.SoftmaxObjective(X, np.arange(20) % 3).loss_hessian(np.zeros(9)).reshape(3, 3, 3, 3)
+    assert np.isinf(hessian[:, 0, :, 0]).any() and np.isfinite(hessian[:, 1:, :, 1:]).all()

@@ -680,3 +680,13 @@ def test_the_plain_metric_is_the_careful_ones(l2, monkeypatch):
     moments[:, 2] = moments[2] = moments[0] * (1 + 1e-6)
     moments[2, 2] = moments[0, 0] * (1 + 3e-6)
     assert plain(moments, np.ones(3)) is None  # columns all but collinear
+
+
+def test_many_separated_classes_are_followed_in_the_plain_metric_where_a_hessian_is_almost_singular():
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((500, 20))
+    y = (20.0 * X @ rng.standard_normal((20, 40)) / np.sqrt(20.0) + rng.gumbel(size=(500, 40))).argmax(axis=1)
+    y[:40] = np.arange(40)
+    objective = cs.SoftmaxObjective(X, y, offset=rng.standard_normal((500, 40)))
+    maximum = maximize(MetricCoordinates(objective))  # it stayed at a gradient of 0.019, where no step was found
+    assert maximum.certificate.gradient_norm < 1e-3 and maximum.log_likelihood > -20.0

@@ -508,3 +508,14 @@ def test_without_time_for_a_shorter_reason_the_answer_is_the_same(kind, monkeypa
     answer = cs.check_separation(X, y)
     assert answer.kind == expected.kind == kind
     assert set(expected.features) <= set(answer.features)
+
+
+@pytest.mark.parametrize("column", [[1e20] * 6, [-1e300] * 6, 1e9 + 1.2e-7 * np.array([0, 1, 0, 1, 0, 1])],
+                         ids=["1e20", "-1e300", "nearly constant"])
+def test_a_column_constant_but_for_rounding_hides_no_separation_along_another(column):
+    # its rounding beside its spread once left out each other column as collinear
+    X, y = np.column_stack([column, np.arange(6.0)]), [0, 0, 0, 1, 1, 1]
+    separation = cs.check_separation(X, y)
+    assert (separation.kind, separation.features) == ("complete", (1,))
+    with pytest.warns(cs.SeparationWarning):
+        cs.fit(X, y)
