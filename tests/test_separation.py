@@ -229,9 +229,9 @@ def test_rows_taken_as_needed_decide_as_all_rows_at_once(flip, monkeypatch):
     sizes = []
     solve = separation._Search._solve
 
-    def watched(self, cost, matrix, least, bounds):
+    def watched(self, cost, matrix, least, bounds, *limit):
         sizes.append(matrix.shape[0])
-        return solve(self, cost, matrix, least, bounds)
+        return solve(self, cost, matrix, least, bounds, *limit)
 
     monkeypatch.setattr(separation._Search, "_solve", watched)
     few = cs.check_separation(X, y)
