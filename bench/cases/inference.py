@@ -3,6 +3,7 @@ run.py stands on it.
 It stands on csoftmax.fit and csoftmax.inference, timing.py and peers.py."""
 
 import contextlib
+import time
 import warnings
 
 import numpy as np
@@ -63,6 +64,12 @@ def all_cores(cpus):
         yield
 
 
+@contextlib.contextmanager
+def rested():
+    time.sleep(0.2)  # threads of a BLAS go on turning for some hundredths of a second after their work
+    yield
+
+
 def run(settings):
     for n, d, n_classes in QUICK_SHAPES if settings.quick else SHAPES:
         data = table(n, d, n_classes)
@@ -98,7 +105,7 @@ def measure(data, label, settings, n_threads, peer_times):
                 row.failures.append(f"standard errors differ by {np.abs(found / expected - 1).max():.1e}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            row.times = interleave(calls, settings)
+            row.times = interleave(calls, settings, dict.fromkeys(calls, rested) if n_threads > 1 else None)
         row.values = {"fit": float(np.median(fit)) / row.median_seconds(OURS)}
         if len(y) == SHAPES[-1][0] and kind not in ("HC2", "HC3"):
             if row.values["fit"] < FIT_TIMES:
