@@ -445,11 +445,8 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
     forever = 10 * max_iter
     cost, dense = hessian_cost(coordinates), coordinates.n_coordinates <= DENSE_LIMIT
     by_blocks = blocks_serve(coordinates) and (cost > _DEAR_HESSIAN or not dense)
-    budget = forever
-    if by_blocks:
-        budget = max(10, round(blocks_cost(coordinates)))
-    elif dense:
-        budget = max(10, round(cost / 3))
+    to_blocks, to_hessian = max(10, round(blocks_cost(coordinates))), max(10, round(cost / 3))
+    budget = to_blocks if by_blocks else to_hessian if dense else forever
     metric: NewtonSteps | ClassBlocks | None = None
     nfev = n_metrics = 0
     while True:
@@ -466,7 +463,7 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
         # the metric itself may be left without progress, another one not: it would be entered for ever
         stuck = n_metrics > 0 and not loss.loss(u) < before
         if by_blocks and dense and (stuck or n_metrics == _MAX_METRICS):
-            by_blocks, n_metrics, budget = False, 0, max(10, round(cost / 3))
+            by_blocks, n_metrics, budget = False, 0, to_hessian
         elif stuck:
             if metric is None or cost <= DENSE_COST or length(loss.gradient(u)) <= NEAR:
                 break
@@ -476,7 +473,7 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
         n_metrics += 1
         metric = ClassBlocks(coordinates, u) if by_blocks else NewtonSteps(coordinates, u, form=True)
         if by_blocks:
-            budget = 2 * max(10, round(blocks_cost(coordinates)))
+            budget = 2 * to_blocks
         if not metric.factorized:
             budget, metric = forever, None
         elif coordinates.penalized and n_metrics >= _MAX_METRICS and length(loss.gradient(u)) <= NEAR:

@@ -128,11 +128,13 @@ class MetricCoordinates:
         mean = gram[:d, d] / self.total_mass if fit_intercept else np.zeros(d)
         moments = gram[:d, :d] / self.total_mass - mean[:, np.newaxis] * mean
         plain = _plain_factor(moments, l2)
-        factor, dropped = (plain, np.empty((d, 0))) if plain is not None else _inverse_factor(moments)
+        if plain is not None:
+            factor, dropped = plain, np.empty((d, 0))
+        else:
+            factor, dropped = _inverse_factor(moments)
+            factor = factor * np.sqrt(2.0)
         self._hidden = self._unseen_directions(dropped, moments, mean)
         self.rank = factor.shape[1] + fit_intercept
-        if plain is None:
-            factor = factor * np.sqrt(2.0)
         beside = np.zeros_like(factor)
         if plain is None and l2.any():
             # Along a dropped direction the data say nothing and the penalty all, however small beside the data's
@@ -617,8 +619,6 @@ def _inverse_factor(moments: Array) -> tuple[Array, Array]:
     unit = _column_norms(moments)
     values, vectors = np.linalg.eigh(moments / unit[:, np.newaxis] / unit)
     keep = values > _RANK_TOLERANCE * max(len(moments), 8) * max(values.max(initial=0.0), 0.0)
-    if keep.all():
-        return vectors / np.sqrt(values) / unit[:, np.newaxis], vectors[:, :0]
     return vectors[:, keep] / np.sqrt(values[keep]) / unit[:, np.newaxis], vectors[:, ~keep]
 
 

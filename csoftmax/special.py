@@ -68,10 +68,7 @@ def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, out: NDA
     >>> cs.softmax(np.array([0, 1, 2], dtype=np.uint8)).round(4).tolist()
     [0.09, 0.2447, 0.6652]
     """
-    try:
-        small = _small(_SOFTMAX, x, axis, out, n_threads)
-    except OverflowError:  # an axis beyond C's integers
-        small = None
+    small = _small(_SOFTMAX, x, axis, out, n_threads)
     return _softmax(_SOFTMAX, x, axis, out, n_threads) if small is None else small
 
 
@@ -109,10 +106,7 @@ def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, out:
     >>> cs.log_softmax([40.0, 0.0]).tolist()
     [-4.248354255291589e-18, -40.0]
     """
-    try:
-        small = _small(_LOG_SOFTMAX, x, axis, out, n_threads)
-    except OverflowError:  # an axis beyond C's integers
-        small = None
+    small = _small(_LOG_SOFTMAX, x, axis, out, n_threads)
     return _softmax(_LOG_SOFTMAX, x, axis, out, n_threads) if small is None else small
 
 
@@ -160,10 +154,7 @@ def logsumexp(a: ArrayLike, axis: int | tuple[int, ...] | None = None, b: ArrayL
     1000.6931471805599
     """
     if b is None and not keepdims and not return_sign:
-        try:
-            small = _small(_LOGSUMEXP, a, axis, out, n_threads)
-        except OverflowError:  # an axis beyond C's integers
-            small = None
+        small = _small(_LOGSUMEXP, a, axis, out, n_threads)
         if small is not None:
             return small
     x = _numbers("a", a)

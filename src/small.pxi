@@ -73,7 +73,10 @@ cdef int small_shape(Py_buffer *view, object axis, Py_ssize_t *C, Py_ssize_t *in
         return 1
     if type(axis) is not int:
         return 0
-    chosen = axis
+    try:
+        chosen = axis
+    except OverflowError:  # csoftmax.special says what is wrong with it
+        return 0
     if chosen == -1 or chosen == ndim - 1:
         C[0] = view.shape[ndim - 1]
         return 1
