@@ -8,7 +8,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 SOURCES = ["src/common.pxi", "src/load.pxi", "src/tiles.pxi", "src/residuals.pxi", "src/dense.pxi", "src/hessian.pxi",
-           "src/rows.pxi", "src/small.pxi", "src/capi.pxi", "src/simd.h"]
+           "src/rows.pxi", "src/small.pxi", "src/whole.pxi", "src/capi.pxi", "src/simd.h"]
 
 # CSOFTMAX_BOUNDSCHECK=1 makes a debug build: slow, with symbols, and an index out of bounds raises. It has a folder of
 # its own, for what decides whether to build again compares dates and not directives.
@@ -65,6 +65,7 @@ extensions = [
     for level, flags in LEVELS.items() for suffix, macros in PRECISIONS.items()
 ]
 extensions += [extension("csoftmax._cpu", "src/cpu.pyx"), extension("csoftmax._handoff", "src/handoff.pyx"),
+               extension("csoftmax._metric", "src/metric.pyx"),
                extension(HELPERS, "src/_cyutility.c"),
                extension("csoftmax.cython_softmax", "src/cython_softmax.pyx")]
 

@@ -22,15 +22,19 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 from scipy.linalg import lapack
 
+from csoftmax import _metric
 from csoftmax.objective import SoftmaxObjective
 from csoftmax.samples import Array, assemble_pairs, blocks_of, pair_indices
+
+if TYPE_CHECKING:
+    from csoftmax._kernels_baseline import WholeLoss
 
 # A column is collinear with the others where what is left of it, squared and relative, is rounding error of the
 # Gram matrix: eps times a few additions for each column.
@@ -43,11 +47,15 @@ _FAR_APART = 1e8
 # to which the metric has no direction that wants care.
 _LEAST_PIVOT = 0.01
 _LARGE_PENALTY = 1e4
-# The largest penalty on the mean loss, over a column's largest entry squared.
+# The least penalty on the mean loss; and the largest, over a column's largest entry squared.
+_LEAST_PENALTY = 1e-280
 _LARGEST_PENALTY = 1e20
-# Up to so many classes, and entries of Q x T, a problem's matrices are multiplied whole.
-_WHOLE_CLASSES = 8
-_WHOLE_ENTRIES = 10_000
+# Up to so many entries of the rows and logits, and so many coordinates, a problem is held whole.
+_WHOLE_ROWS = 100_000
+_WHOLE_COORDINATES = 250
+
+
+_SQRT2 = math.sqrt(2.0)
 
 
 class Rounding(NamedTuple):
@@ -103,30 +111,28 @@ class MetricCoordinates:
         self._samples = standardized
         self.total_mass = samples.total_mass()
         self.n_classes = samples.n_classes
-        with np.errstate(under="ignore", over="ignore"):
-            l2 = objective.l2 * self._scale * self._scale / self.total_mass
         # Of a column of 1e150 and beyond the penalty on the mean loss underflows: to what square roots can hold. Of one
         # of 1e-100 it is 1e200, beside which the data's part is lost: from 1e20 on the coefficients, to 20 digits
         # gradient / l2, are those of 1e20, times 1e20 / l2.
-        size = np.maximum(totals[2] - self._shift, self._shift - totals[1]) * self._scale  # of 1e-100 the scale is 1e75
-        largest = np.maximum(_LARGEST_PENALTY * np.where(size > 0, size, 1.0) ** 2, 1e-280)
-        held = np.where(objective.l2 > 0, np.minimum(np.maximum(l2, 1e-280), largest), 0.0)
-        with np.errstate(under="ignore"):
-            self._beyond = np.where(l2 > held, held / np.where(l2 > 0, l2, 1.0), 1.0)
-        self._clipped, l2 = bool((held != l2).any()), held
+        self.penalized = bool(objective.l2.any())
+        l2, self._beyond, self._clipped = objective.l2, np.ones(objective.l2.shape), False
+        if self.penalized:
+            l2 = np.empty(l2.shape)
+            self._clipped = _metric.mean_penalty(
+                np.atleast_2d(objective.l2), self._shift, self._scale, totals, self.total_mass, _LEAST_PENALTY,
+                _LARGEST_PENALTY, np.atleast_2d(l2), np.atleast_2d(self._beyond))
         self._l2_by_class = l2 if l2.ndim == 2 else None
         self._largest_l2 = l2 if l2.ndim == 1 else l2.max(axis=0)
         self._factorize(standardized.gram(), self._largest_l2)
         self.n_coordinates = (self.n_classes - 1) * self._T.shape[1]
         self.penalized_by_class = self._l2_by_class is not None
-        self.penalized = bool(objective.l2.any())
 
     def _factorize(self, gram: Array, l2: Array) -> None:
         fit_intercept = self.objective.samples.fit_intercept
         d = self.objective.samples.n_features
         self._mean_squares = gram.diagonal() / self.total_mass
-        mean = gram[:d, d] / self.total_mass if fit_intercept else np.zeros(d)
-        moments = gram[:d, :d] / self.total_mass - mean[:, np.newaxis] * mean
+        moments, mean = np.empty((d, d)), np.empty(d)
+        _metric.moments_of(gram, self.total_mass, fit_intercept, moments, mean)
         plain = _plain_factor(moments, l2)
         if plain is not None:
             factor, dropped = plain, np.empty((d, 0))
@@ -135,8 +141,8 @@ class MetricCoordinates:
             factor = factor * np.sqrt(2.0)
         self._hidden = self._unseen_directions(dropped, moments, mean)
         self.rank = factor.shape[1] + fit_intercept
-        beside = np.zeros_like(factor)
-        if plain is None and l2.any():
+        beside: Array | None = None
+        if plain is None and self.penalized:
             # Along a dropped direction the data say nothing and the penalty all, however small beside the data's
             # moments: in the basis [factor, dropped] the data's part is exactly diag(I, 0). A triangular factor, scaled
             # to unit diagonal, keeps the two apart and the penalty's digits. `beside` is what the data do not see.
@@ -153,15 +159,16 @@ class MetricCoordinates:
                 factor, beside = self._with_what_rows_see(factor, beside, mean, l2)
         self._left_out = self._unseen_directions(dropped, moments, mean)
         q = factor.shape[1]
-        self._T = np.zeros((d + fit_intercept, q + fit_intercept))
+        self._T = self._T_all = np.zeros((d + fit_intercept, q + fit_intercept))
         self._T[:d, :q] = factor
         if fit_intercept:
-            self._T[d, :q] = -mean @ factor
-            self._T[d, q] = np.sqrt(2.0)
-        self._T_all = self._T.copy()
-        self._T_all[:d, :q] += beside
-        if fit_intercept:
-            self._T_all[d, :q] -= mean @ beside
+            self._T[d, :q] = -(mean @ factor)
+            self._T[d, q] = _SQRT2
+        if beside is not None:
+            self._T_all = self._T.copy()
+            self._T_all[:d, :q] += beside
+            if fit_intercept:
+                self._T_all[d, :q] -= mean @ beside
         self._penalty = self._T_all[:d].T @ (self._T_all[:d] * l2[:, np.newaxis])
         self.estimable = np.ones(d + fit_intercept, dtype=bool)
         if dropped.shape[1]:
@@ -256,36 +263,30 @@ class MetricCoordinates:
                          for values in by_feature.reshape(-1, d)]).reshape(m, m, n_columns, n_columns)
 
     @functools.cached_property
-    def _as_matrices(self) -> tuple[Array, Array, Array, Array] | None:
-        """Q x T, -1 / W times it, what takes pairs of classes to pairs of coordinates' rows, and the penalty's Hessian.
-
-        None where they are not all small. A gradient of a small problem is 4 us of arithmetic, a Hessian 6: what is
-        around them is to be few calls.
-        """
-        C, (p, q) = self.n_classes, self._T.shape
-        if C > _WHOLE_CLASSES or C * p * self.n_coordinates > _WHOLE_ENTRIES or type(self) is not MetricCoordinates:
+    def _whole_loss(self) -> WholeLoss | None:
+        """The mean loss in one call, of a problem of which a copy of the rows and a few matrices are small."""
+        samples, m = self._samples, self.n_coordinates
+        n, q = samples.n_samples, self._T.shape[1]
+        if type(self) is not MetricCoordinates or n * (q + self.n_classes) > _WHOLE_ROWS or m > _WHOLE_COORDINATES:
             return None
-        Q, (first, second) = _helmert_matrix(C), pair_indices(C)
-        contrasts = Q[first] - Q[second]
-        pairs = (contrasts[:, :, np.newaxis] * contrasts[:, np.newaxis]).reshape(len(first), -1).T / self.total_mass
-        penalty = np.zeros((C - 1, q, C - 1, q))
+        return samples.whole_loss(samples.design() @ self._T, self.total_mass,
+                                  self._penalty_matrix() if self.penalized else None)
+
+    def _penalty_matrix(self) -> Array:
+        """Return the mean penalty's Hessian by u, of shape (n_coordinates, n_coordinates)."""
+        rows, q = self.n_classes - 1, self._T.shape[1]
+        penalty = np.zeros((rows, q, rows, q))
         if self._l2_by_class is None:
-            penalty[np.arange(C - 1), :, np.arange(C - 1)] = self._penalty
+            diagonal = np.arange(rows)
+            penalty[diagonal, :, diagonal] = self._penalty
         else:
             penalty[:] = self._penalty_hessian().transpose(0, 2, 1, 3)
-        to_rows: Array = (Q[:, np.newaxis, :, np.newaxis] * self._T[:, np.newaxis]).reshape(C * p, self.n_coordinates)
-        return to_rows, to_rows / -self.total_mass, pairs, penalty.reshape(2 * (self.n_coordinates,))
+        return penalty.reshape(2 * (self.n_coordinates,))
 
     def loss_and_gradient(self, u: Array) -> tuple[float, Array]:
         """Return the mean loss and its gradient by u."""
-        if (matrices := self._as_matrices) is not None:
-            to_rows, pull, _, penalty = matrices
-            value, gradient = self._samples.log_likelihood_and_gradient((to_rows @ u).reshape(self.n_classes, -1))
-            pulled = gradient.ravel() @ pull
-            if not self.penalized:
-                return -value / self.total_mass, pulled
-            shrink = penalty @ u
-            return 0.5 * float(shrink @ u) - value / self.total_mass, pulled + shrink
+        if (whole := self._whole_loss) is not None:
+            return whole.loss_and_gradient(u)
         value, gradient = self._samples.log_likelihood_and_gradient(self.standardized_rows(u))
         rows = self._rows(u)
         pulled = _helmert_adjoint(gradient @ self._T)
@@ -314,19 +315,16 @@ class MetricCoordinates:
         d = len(self._scale)
         if self._clipped:
             return Rounding(np.inf, np.inf, np.inf, np.inf)
-        T = np.square(self._T_all)
-        coef = T @ np.square(self._rows(u)).sum(axis=0)  # squares, of all classes
-        logit = eps * (math.sqrt((2 * p + q + C + 70) * float(coef.sum())) + 2.0 * self._largest_offset)
+        coef, tau, pull, penalty, shifted = _metric.rounding_sums(
+            self._T_all, u, self._mean_squares, self._largest_l2, self._shift, self._scale)
+        logit = eps * (math.sqrt((2 * p + q + C + 70) * coef) + 2.0 * self._largest_offset)
         start, stop = samples._blocks()[-1]
         entry = eps * math.sqrt(C + 2 * p + 20 + 2 * (stop - start + 16 + samples.n_samples // (stop - start)))
-        tau = float((self._mean_squares @ T).sum())
-        pull = np.square(self._largest_l2) * coef[:d]
-        gradient = entry * math.sqrt(C * tau) + eps * math.sqrt((q + d + 2 * C + 8) * float((pull @ T[:d]).sum()))
+        gradient = entry * math.sqrt(C * tau) + eps * math.sqrt((q + d + 2 * C + 8) * pull)
         hessian = 2.0 * entry * tau + eps * q * C
         # the parameters returned: rounded, and with an intercept in the units of X
-        moved = (q + C + 4) * eps * eps * coef
-        square = float(moved.sum()) + (p + 2) * float(np.square(eps * self._scale * self._shift) @ coef[:d])
-        params = math.sqrt(0.5 * square + float(self._largest_l2 @ moved[:d]))
+        moved = (q + C + 4) * eps * eps
+        params = math.sqrt(moved * (0.5 * coef + penalty) + 0.5 * (p + 2) * eps * eps * shifted)
         return Rounding(logit, gradient, hessian, params)
 
     @functools.cached_property
@@ -355,14 +353,11 @@ class MetricCoordinates:
 
         `mass`, of shape (n_samples,), takes the place of the rows' own.
         """
+        if (whole := self._whole_loss) is not None:
+            return whole.hessian(u, mass)
         rows, q = self.n_classes, self._T.shape[1]
         samples = self._samples if mass is None else self._samples.replace(codes=None, counts=None, weights=mass)
         pairs = np.matmul(np.matmul(self._T.T, samples.hessian_pairs(self.standardized_rows(u))), self._T)
-        if (matrices := self._as_matrices) is not None:
-            # sum_{i < k} (Q_i - Q_k) (Q_i - Q_k)' x (T' H_ik T)
-            both = (matrices[2] @ pairs.reshape(len(pairs), -1)).reshape(rows - 1, rows - 1, q, q)
-            hessian = both.transpose(0, 2, 1, 3).reshape(self.n_coordinates, self.n_coordinates)
-            return hessian + matrices[3] if self.penalized else hessian
         pairs /= -self.total_mass
         both = self._contrasted(assemble_pairs(pairs, rows)).reshape(rows - 1, rows - 1, q, q)
         if self._l2_by_class is None:
@@ -441,11 +436,15 @@ class MetricCoordinates:
 
     def logit_range(self, v: Array) -> float:
         """Return the largest range over classes of any row's change of logits along v."""
+        if (whole := self._whole_loss) is not None:
+            return whole.logit_range(v)
         return self.objective.samples.row_maximum("logit_range", self.standardized_rows(v))
 
     @functools.cached_property
     def largest_leverage(self) -> float:
         """The largest of x~_j' P^-1 x~_j over the rows, in units of 1 / W."""
+        if (whole := self._whole_loss) is not None:
+            return whole.largest_square()
         columns = self.objective.samples.replace(n_classes=self._T.shape[1], counts=None, codes=None, offset=None,
                                                  weights=self.objective.samples.mass())
         return columns.row_maximum("logit_squares", np.ascontiguousarray(self._T.T))
@@ -598,15 +597,16 @@ def _plain_factor(moments: Array, l2: Array) -> Array | None:
     diagonal = moments.diagonal()
     if not (len(moments) and diagonal.min() > 0 and (l2 <= _LARGE_PENALTY * diagonal).all()):
         return None
-    unit = np.sqrt(diagonal)
-    root, failed = lapack.dpotrf(moments / unit[:, np.newaxis] / unit)
+    unit, scaled = np.empty(len(moments)), moments.copy()
+    _metric.to_unit_diagonal(scaled, unit)
+    root, failed = lapack.dpotrf(scaled.T)
     if failed or root.diagonal().min() < _LEAST_PIVOT:
         return None
     both = 0.5 * moments
     both.flat[::len(both) + 1] += l2  # each pivot is then a larger share of its diagonal
-    unit = np.sqrt(both.diagonal())
-    root = lapack.dpotrf(both / unit[:, np.newaxis] / unit)[0]
-    factor: Array = lapack.dtrtri(root)[0] / unit[:, np.newaxis]
+    _metric.to_unit_diagonal(both, unit)
+    factor: Array = lapack.dtrtri(lapack.dpotrf(both.T, overwrite_a=True)[0])[0]
+    factor /= unit[:, np.newaxis]
     return factor
 
 

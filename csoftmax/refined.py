@@ -29,6 +29,7 @@ class RefinedCoordinates(MetricCoordinates):
 
     def __init__(self, whole: MetricCoordinates, origin: Array) -> None:
         self.__dict__.update(whole.__dict__)
+        self.__dict__.pop("_whole_loss", None)
         self.whole, self.origin = whole, origin
         samples = whole.objective.samples
         T, rows, self._penalty_gradient = whole.extended(origin)

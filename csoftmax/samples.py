@@ -9,14 +9,18 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from csoftmax import _metric
 from csoftmax._dispatch import kernels, load_single
 from csoftmax._threads import default_n_threads, map_blocks, row_blocks
+
+if TYPE_CHECKING:
+    from csoftmax._kernels_baseline import WholeLoss
 
 Array = NDArray[np.float64]
 RowVerb = Literal["log_likelihood", "residual", "probability", "log_probability", "logit_range", "logit_squares"]
@@ -224,8 +228,9 @@ class DenseSamples:
                          None if mass is None else mass[start:stop], part)
             return part
 
-        gram = np.zeros((p, p))
-        for part in map_blocks(block, self._blocks(self.n_features), self.n_threads, gram.nbytes):
+        parts = map_blocks(block, self._blocks(self.n_features), self.n_threads, 8 * p * p)
+        gram = next(parts)
+        for part in parts:
             gram += part
         return gram
 
@@ -334,7 +339,7 @@ class DenseSamples:
         """Return the rows x~ as the kernels see them, of shape (n_samples, p)."""
         design = np.ones((self.n_samples, self.params_shape[1]), dtype)
         x = design[:, :self.n_features]
-        x[:] = self.X
+        x[:] = self.X[:]
         if self.shift is not None and self.scale is not None:
             x -= self.shift
             x *= self.scale
@@ -368,8 +373,11 @@ class DenseSamples:
         kernels.row_results(_ROW_VERBS[what], *self._rows(start, stop), params, self.fit_intercept, *labels, weights,
                             offset, out)
 
-    def column_totals(self) -> tuple[Array, Array, Array]:
-        """Return each column's sum weighted by mass, and its minimum and maximum over the rows that have any."""
+    def column_totals(self) -> Array:
+        """Return each column's sum weighted by mass, its minimum and its maximum over the rows that have any.
+
+        Three rows of length n_features.
+        """
         mass = self.mass()
 
         def block(start: int, stop: int) -> Array:
@@ -378,13 +386,13 @@ class DenseSamples:
                                   part)
             return part
 
-        total = np.zeros(self.n_features)
-        low, high = np.full(self.n_features, np.inf), np.full(self.n_features, -np.inf)
-        for part in map_blocks(block, self._blocks(self.n_features), self.n_threads):
-            total += part[0]
-            np.minimum(low, part[1], out=low)
-            np.maximum(high, part[2], out=high)
-        return total, low, high
+        parts = map_blocks(block, self._blocks(self.n_features), self.n_threads)
+        totals = next(parts)
+        for part in parts:
+            totals[0] += part[0]
+            np.minimum(totals[1], part[1], out=totals[1])
+            np.maximum(totals[2], part[2], out=totals[2])
+        return totals
 
     def class_totals(self) -> Array:
         """Return the total mass of each class, of shape (n_classes,)."""
@@ -417,6 +425,11 @@ class DenseSamples:
         mass = self.mass()
         return float(self.n_samples if mass is None else mass.sum())
 
+    def whole_loss(self, z: Array, total_mass: float, penalty: Array | None) -> WholeLoss:
+        """Return the mean loss of rows z, (n_samples, q), in place of X's; see src/whole.pxi."""
+        return kernels.WholeLoss(z, self.n_classes, *self._labels(0, self.n_samples), *self._extras(0, self.n_samples),
+                                 self.mass(), total_mass, penalty)
+
     # ------------------------------------------------------------------------------------------ changes of view
 
     def replace(self, **changes: Any) -> DenseSamples:
@@ -446,31 +459,18 @@ class DenseSamples:
             part.X = part._plain_rows(0, part.n_samples)[0]  # converted once
         return part
 
-    def standardized(self, totals: tuple[Array, Array, Array]) -> DenseSamples:
+    def standardized(self, totals: Array) -> DenseSamples:
         """Return the same samples seen through (X - shift) * scale, which is in [-1, 1]; X is not copied.
 
         The kernel applies both while it loads a block. The scale is a power of two, and the shift (0 without an
         intercept) a weighted mean rounded to 1/256 of the column's range: so both are exact for columns of whole
-        numbers, and the model is the same model in other units.
+        numbers, and the model is the same model in other units. `totals` are those of `column_totals`.
         """
-        total, low, high = totals
-        with np.errstate(over="ignore", invalid="ignore"):
-            center = np.zeros(len(low))
-            if self.fit_intercept:
-                center = np.fmin(np.fmax(total / self.total_mass(), low), high)  # of a total that overflows too
-            reach = np.maximum(high - center, center - low)
-            exponent = np.frexp(reach)[1]
-            if self.fit_intercept:
-                unit = np.ldexp(1.0, exponent - 8)
-                center = np.where(low == high, low, np.where(unit > 0, np.round(center / unit) * unit, center))
-        with np.errstate(over="ignore"):
-            reach = np.maximum(high - center, center - low)
-        if not np.isfinite(reach).all():
-            raise ValueError(f"X's column {int(np.argmin(np.isfinite(reach)))} spans more than a float64 can hold; "
-                             f"change its unit")
-        exponent = np.frexp(reach)[1]
-        scale = np.where(reach > 0, np.ldexp(1.0, np.minimum(np.maximum(-exponent, -1000), 250)), 1.0)
-        return self.replace(shift=center, scale=scale)
+        both = np.empty((2, self.n_features))
+        too_wide = _metric.standardize(totals, self.total_mass(), self.fit_intercept, both)
+        if too_wide >= 0:
+            raise ValueError(f"X's column {too_wide} spans more than a float64 can hold; change its unit")
+        return self.replace(shift=both[0], scale=both[1])
 
     def seen(self) -> DenseSamples:
         """Return the same samples with a float64 copy of X as the kernels see it: for some rows, to be read often."""

@@ -149,14 +149,16 @@ cdef void add_far_rows(Py_ssize_t n_rows, const Layout *s, const Work *w, number
 
 
 cdef void store_pairs(const number *sums, Py_ssize_t n_pairs, Py_ssize_t lds, Py_ssize_t p,
-                      double[:, :, ::1] blocks) noexcept nogil:
+                      double *blocks) noexcept nogil:
+    # to (n_pairs, p, p)
     cdef Py_ssize_t pair, a, b, i
     for pair in range(n_pairs):
         i = pair * lds
         for a in range(p):
             for b in range(a, p):
-                blocks[pair, a, b] = blocks[pair, b, a] = sums[i]
+                blocks[a * p + b] = blocks[b * p + a] = sums[i]
                 i += 1
+        blocks += p * p
 
 
 cdef inline Layout pair_layout(const Source *x, bint intercept, Py_ssize_t n_classes) noexcept nogil:
@@ -179,6 +181,39 @@ cdef inline Py_ssize_t q_size(Py_ssize_t n_pairs, const Layout *s) noexcept nogi
     return min(n_pairs, <Py_ssize_t> PAIRS_AT_ONCE) * s.ld
 
 
+cdef bint hessian_pass(const Source *x, bint intercept, Py_ssize_t C, const Extras *e, const Parameters *rows,
+                       double *blocks) noexcept nogil:
+    # hessian_blocks' blocks; False without memory
+    cdef Py_ssize_t b, start, n_rows, padded
+    cdef Layout s = make_layout(x.n, x.d, intercept, C, True) if C == 2 else pair_layout(x, intercept, C)
+    cdef Py_ssize_t n_pairs = C * (C - 1) // 2, lds = pair_sums(&s)
+    cdef Work w
+    if C == 2:
+        if not try_work(&w, &s, s.rows * s.columns + s.p * s.ldg):
+            return False
+        hessian_of_two(x, &s, e, rows, &w, blocks)
+        free(w.base)
+        return True
+    if not try_work(&w, &s, columns_size(&s) + q_size(n_pairs, &s) + n_pairs * lds):
+        return False
+    cdef number *columns = w.more
+    cdef number *q = columns + columns_size(&s)
+    cdef number *sums = q + q_size(n_pairs, &s)
+    pack_classes(rows, &s, w.packed)
+    for b in range(n_blocks(x.n, &s)):
+        start = b * s.rows
+        n_rows = load_logits(x, start, &s, e, &w)
+        padded = round_up(n_rows, s.unit)
+        store_columns(&w, padded, &s, columns)
+        probabilities(w.a, padded, &s)
+        load_mass(start, n_rows, &s, e, &w, True)
+        add_far_rows(padded, &s, &w, columns, sums, lds)
+        add_products(w.a, C, 1, &s, &w, padded, columns, q, sums, lds)
+    store_pairs(sums, n_pairs, lds, s.p, blocks)
+    free(w.base)
+    return True
+
+
 def hessian_blocks(object X, int kind, const double[::1] shift, const double[::1] scale,
                    const double[:, ::1] params, bint intercept,
                    const double[:, ::1] counts, const double[::1] weights,
@@ -190,36 +225,15 @@ def hessian_blocks(object X, int kind, const double[::1] shift, const double[::1
     The diagonal needs no pass: H[i, i] = -sum_{k != i} H[i, k], a sum of terms of one sign.
     """
     cdef Source x = make_source(X, kind)
-    cdef Py_ssize_t b, start, n_rows, padded
-    cdef bint two = params.shape[0] == 2
-    cdef Layout s = make_layout(x.n, x.d, intercept, 2, True) if two else pair_layout(&x, intercept, params.shape[0])
-    cdef Py_ssize_t C = s.n_classes, n_pairs = C * (C - 1) // 2, lds = pair_sums(&s)
     cdef Extras e = make_extras(x.n, shift, scale, None, counts, weights, offset)
+    cdef Layout s = pair_layout(&x, intercept, params.shape[0])
     cdef Parameters rows = joined(params, &s)
-    cdef Work w
-    if two:
-        w = make_work(&s, s.rows * s.columns + s.p * s.ldg)
-        with nogil:
-            hessian_of_two(&x, &s, &e, &rows, &w, &blocks[0, 0, 0] if s.p > 0 else NULL)
-            free(w.base)
-        return
-    w = make_work(&s, columns_size(&s) + q_size(n_pairs, &s) + n_pairs * lds)
-    cdef number *columns = w.more
-    cdef number *q = columns + columns_size(&s)
-    cdef number *sums = q + q_size(n_pairs, &s)
+    cdef double *out = &blocks[0, 0, 0] if blocks.shape[0] > 0 and s.p > 0 else NULL
+    cdef bint done
     with nogil:
-        pack_classes(&rows, &s, w.packed)
-        for b in range(n_blocks(x.n, &s)):
-            start = b * s.rows
-            n_rows = load_logits(&x, start, &s, &e, &w)
-            padded = round_up(n_rows, s.unit)
-            store_columns(&w, padded, &s, columns)
-            probabilities(w.a, padded, &s)
-            load_mass(start, n_rows, &s, &e, &w, True)
-            add_far_rows(padded, &s, &w, columns, sums, lds)
-            add_products(w.a, C, 1, &s, &w, padded, columns, q, sums, lds)
-        store_pairs(sums, n_pairs, lds, s.p, blocks)
-        free(w.base)
+        done = hessian_pass(&x, intercept, s.n_classes, &e, &rows, out)
+    if not done:
+        raise no_memory(&s)
 
 
 def hessian_diagonal(object X, int kind, const double[::1] shift, const double[::1] scale,
@@ -256,7 +270,8 @@ def hessian_diagonal(object X, int kind, const double[::1] shift, const double[:
                     variances(w.mass, w.a + (first + k) * s.ld, padded, q + k * s.ld)
                 add_pairs(q, group, s.p, columns, s.ld, padded, sums + first * lds, lds)
                 first += group
-        store_pairs(sums, C, lds, s.p, blocks)
+        if s.p > 0:
+            store_pairs(sums, C, lds, s.p, &blocks[0, 0, 0])
         free(w.base)
 
 
@@ -298,7 +313,8 @@ def score_blocks(object X, int kind, const double[::1] shift, const double[::1] 
                 for k in range(K):
                     factors[k * s.ld + r] = 0.0
             add_products(factors, K, 0, &s, &w, padded, columns, q, sums, lds)
-        store_pairs(sums, n_pairs, lds, s.p, blocks)
+        if n_pairs > 0 and s.p > 0:
+            store_pairs(sums, n_pairs, lds, s.p, &blocks[0, 0, 0])
         free(w.base)
 
 

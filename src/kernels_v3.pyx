@@ -2,3 +2,4 @@
 include "common.pxi"
 include "hessian.pxi"
 include "small.pxi"
+include "whole.pxi"

@@ -1,0 +1,124 @@
+"""What the metric's coordinates take from a table's sums, a column or an entry at a time.
+
+csoftmax.samples, csoftmax.metric and csoftmax.certificate stand on it. It stands on libc alone.
+
+Of a small table each of NumPy's calls takes longer than what it computes. These stand for some seventy of them in a fit
+of iris.
+"""
+
+from libc.math cimport INFINITY, fabs, fmax, fmin, frexp, ldexp, rint, sqrt
+
+
+cdef inline double reach_of(double low, double high, double center) noexcept nogil:
+    # how far the column's values are from the center; nan where that is nan
+    cdef double above = high - center, below = center - low
+    return above if above > below or above != above else below
+
+
+def standardize(const double[:, ::1] totals, double total_mass, bint intercept, double[:, ::1] out):
+    """Write each column's shift and scale to the two rows of `out`; return the first column without, or -1.
+
+    The rows of `totals` are each column's sum, least and largest value. See DenseSamples.standardized.
+    """
+    cdef Py_ssize_t i
+    cdef int exponent
+    cdef double low, high, center, reach, unit
+    for i in range(totals.shape[1]):
+        low, high, center = totals[1, i], totals[2, i], 0.0
+        if intercept:
+            center = fmin(fmax(totals[0, i] / total_mass, low), high)  # of a total that overflows too
+            if low == high:
+                center = low
+            else:
+                frexp(reach_of(low, high, center), &exponent)
+                unit = ldexp(1.0, exponent - 8)
+                if unit > 0:
+                    center = rint(center / unit) * unit
+        reach = reach_of(low, high, center)
+        if not reach < INFINITY:
+            return i
+        frexp(reach, &exponent)
+        out[0, i] = center
+        out[1, i] = ldexp(1.0, min(max(-exponent, -1000), 250)) if reach > 0 else 1.0
+    return -1
+
+
+def mean_penalty(const double[:, ::1] l2, const double[::1] shift, const double[::1] scale, const double[:, ::1] totals,
+                 double total_mass, double least, double largest, double[:, ::1] held, double[:, ::1] beyond):
+    """Write the penalty on the mean loss, of scaled columns, to `held`; return whether any had to be clipped.
+
+    Not less than `least`, nor more than `largest` times the square of a column's largest entry; `beyond` is then what
+    that is of the penalty, 1 elsewhere.
+    """
+    cdef Py_ssize_t k, i
+    cdef double penalty, kept, size
+    cdef bint clipped = False
+    for k in range(l2.shape[0]):
+        for i in range(l2.shape[1]):
+            penalty = l2[k, i] * scale[i] * scale[i] / total_mass
+            kept = 0.0
+            if l2[k, i] > 0:
+                size = reach_of(totals[1, i], totals[2, i], shift[i]) * scale[i]  # of a column of 1e-100 0
+                kept = fmin(fmax(penalty, least), fmax(largest * (size * size if size > 0 else 1.0), least))
+            held[k, i] = kept
+            beyond[k, i] = kept / penalty if penalty > kept else 1.0
+            clipped = clipped or kept != penalty
+    return clipped
+
+
+def moments_of(const double[:, ::1] gram, double total_mass, bint intercept, double[:, ::1] moments, double[::1] mean):
+    """Write the columns' second moments about their means to `moments`, of a Gram matrix with the column of ones last.
+
+    Without an intercept about 0, which are then the means.
+    """
+    cdef Py_ssize_t d = moments.shape[0], i, k
+    for i in range(d):
+        mean[i] = gram[i, d] / total_mass if intercept else 0.0
+    for i in range(d):
+        for k in range(d):
+            moments[i, k] = gram[i, k] / total_mass - mean[i] * mean[k]
+
+
+def to_unit_diagonal(double[:, ::1] matrix, double[::1] unit):
+    """Scale a symmetric matrix in place to a diagonal of 1; write what it was divided by, and return the 1-norm.
+
+    An entry of 0, or less, of the diagonal stays.
+    """
+    cdef Py_ssize_t n = matrix.shape[0], i, k
+    cdef double largest = 0.0, total
+    for i in range(n):
+        unit[i] = sqrt(matrix[i, i]) if matrix[i, i] > 0 else 1.0
+    for i in range(n):
+        total = 0.0
+        for k in range(n):
+            matrix[i, k] = matrix[i, k] / unit[i] / unit[k]
+            total += fabs(matrix[i, k])
+        if not (total <= largest or largest != largest):
+            largest = total
+    return largest
+
+
+def rounding_sums(const double[:, ::1] T, const double[::1] u, const double[::1] mean_squares, const double[::1] l2,
+                  const double[::1] shift, const double[::1] scale):
+    """Return the sums of MetricCoordinates.rounding: with coef_a = sum_b T_ab^2 |u_b|^2, of all parameters and features
+
+        sum_a coef_a, sum_ab mean_squares_a T_ab^2, sum_ab l2_a^2 coef_a T_ab^2, sum_a l2_a coef_a, and
+        sum_a (scale_a shift_a)^2 coef_a.
+    """
+    cdef Py_ssize_t p = T.shape[0], q = T.shape[1], d = l2.shape[0], a, b, k
+    cdef double coef, squares, length, total = 0.0, tau = 0.0, pull = 0.0, penalty = 0.0, shifted = 0.0
+    for a in range(p):
+        coef = squares = 0.0
+        for b in range(q):
+            length = 0.0
+            for k in range(b, u.shape[0], q):
+                length += u[k] * u[k]
+            coef += T[a, b] * T[a, b] * length
+            squares += T[a, b] * T[a, b]
+        total += coef
+        tau += mean_squares[a] * squares
+        if a < d:
+            pull += l2[a] * l2[a] * coef * squares
+            penalty += l2[a] * coef
+            shifted += scale[a] * shift[a] * (scale[a] * shift[a]) * coef
+    return total, tau, pull, penalty, shifted
