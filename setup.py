@@ -65,7 +65,7 @@ extensions = [
     for level, flags in LEVELS.items() for suffix, macros in PRECISIONS.items()
 ]
 extensions += [extension("csoftmax._cpu", "src/cpu.pyx"), extension("csoftmax._handoff", "src/handoff.pyx"),
-               extension("csoftmax._metric", "src/metric.pyx"),
+               extension("csoftmax._entries", "src/entries.pyx"),
                extension(HELPERS, "src/_cyutility.c"),
                extension("csoftmax.cython_softmax", "src/cython_softmax.pyx")]
 

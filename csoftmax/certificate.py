@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg import lapack
 from scipy.sparse.linalg import LinearOperator, cg
 
-from csoftmax import _metric
+from csoftmax import _entries
 from csoftmax.blocks import ClassBlocks, blocks_serve
 from csoftmax.metric import MetricCoordinates
 from csoftmax.samples import Array
@@ -210,7 +210,7 @@ class NewtonSteps:
         # A Cholesky factor's error, and so whether there is one, is governed by the condition of the matrix scaled to
         # unit diagonal (Demmel 1989). LAPACK itself: its wrappers look for nan and take 0.1 ms around each call.
         self._scale = np.empty(len(hessian))
-        norm = _metric.to_unit_diagonal(hessian, self._scale)
+        norm = _entries.to_unit_diagonal(hessian, self._scale)
         self._factor, failed = lapack.dpotrf(hessian.T)
         self.factorized = not failed
         if failed:

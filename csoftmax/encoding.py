@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax import _entries
 from csoftmax.samples import Array, DenseSamples, blocks_of
 
 # how far apart the integer labels of a short array may lie for a lookup table instead of sorting
@@ -147,6 +148,9 @@ def check_finite(name: str, array: NDArray[Any], column_names: list[str] | None 
     """Raise ValueError naming row and column of the first nan or infinity."""
     if array.dtype.kind in "iub":
         return
+    if array.ndim == 2 and array.dtype == np.float64 and array.dtype.isnative and array.flags.aligned \
+            and _entries.all_finite(array):
+        return  # 30 us less of a small table than what follows
     for first_row, rows in blocks_of(array):
         # one sum a block finds out; only then is the place searched for
         with np.errstate(all="ignore"):
@@ -264,12 +268,13 @@ def _encode_by_table(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int
     wide = np.uint64 if labels.dtype.kind == "u" else np.int64
     for _, block in blocks_of(labels):
         present[block.astype(wide) - wide(low)] = True
-    place = (np.cumsum(present) - 1).astype(np.int32)
+    place = None if present.all() else (np.cumsum(present) - 1).astype(np.int32)
     codes = np.empty(len(labels), dtype=np.int32)
     for start, block in blocks_of(labels):
-        codes[start:start + len(block)] = place[block.astype(wide) - wide(low)]
-    classes = (np.flatnonzero(present).astype(wide) + wide(low)).astype(labels.dtype)
-    return classes, codes
+        above = block.astype(wide) - wide(low)
+        codes[start:start + len(block)] = above if place is None else place[above]
+    found = np.arange(len(present)) if place is None else np.flatnonzero(present)
+    return (found.astype(wide) + wide(low)).astype(labels.dtype), codes
 
 
 def _encode_sorted(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:

@@ -214,7 +214,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     (True, [[0.0], [1.3099]])
     """
     ridge, sparse = check_penalty("l2", l2), check_penalty("l1", l1)
-    if np.any(np.asarray(sparse) > 0) and solver not in ("auto", "L-BFGS-B"):
+    if np.any(sparse) and solver not in ("auto", "L-BFGS-B"):
         check_solver(solver)
         raise ValueError(f"solver is {solver!r} with l1 > 0; 'auto' or 'L-BFGS-B' is wanted: the other methods know no "
                          f"bounds")

@@ -350,9 +350,9 @@ class _Stopper:
     def n_iter(self) -> int:
         return self.iterations.n_iter
 
-    def reached(self, u: Array, value: float, gradient: Array) -> None:
-        """Note an iteration that ended at u; raises StopIteration where it is the last."""
-        norm, coordinates = length(gradient), self._coordinates
+    def reached(self, u: Array, value: float, norm: float) -> None:
+        """Note an iteration that ended at u, with that loss and gradient's norm; StopIteration where it is the last."""
+        coordinates = self._coordinates
         penalized = -value * coordinates.total_mass
         try:
             self.iterations.note(penalized, norm, lambda: penalized + coordinates.penalty(u),
@@ -391,7 +391,7 @@ def _lm(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> OptimizeR
             best, least = u.copy(), norm
             if stopper.n_iter >= max_iter:
                 raise StopIteration
-            stopper.reached(best, value, gradient)
+            stopper.reached(best, value, norm)
         return gradient
 
     try:
@@ -431,7 +431,8 @@ class _OwnMetric:
     def report(self, v: Array, stopper: _Stopper) -> None:
         """Tell the stopper of an iteration that ended at v."""
         u = self.point(v)
-        stopper.reached(u, *self._loss.both(u))
+        value, gradient = self._loss.both(u)
+        stopper.reached(u, value, length(gradient))
 
 
 def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[OptimizeResult, NewtonSteps | None]:
@@ -503,7 +504,8 @@ def _minimize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter
             derivatives["hessp"] = product
     with np.errstate(all="ignore"):  # on separated samples trust-krylov overflows on its way; the certificate tells
         answer = minimize(lambda u: scale * loss.loss(u), u, jac=lambda u: scale * loss.gradient(u), method=method,
-                          options=options, callback=lambda u: stopper.reached(u, *loss.both(u)), **derivatives)
+                          options=options, callback=lambda u: stopper.reached(u, loss.loss(u), length(loss.both(u)[1])),
+                          **derivatives)
     answer.fun, answer.jac = answer.fun / scale, answer.jac / scale
     return answer
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 from scipy.linalg import lapack
 
-from csoftmax import _metric
+from csoftmax import _entries
 from csoftmax.objective import SoftmaxObjective
 from csoftmax.samples import Array, assemble_pairs, blocks_of, pair_indices
 
@@ -118,7 +118,7 @@ class MetricCoordinates:
         l2, self._beyond, self._clipped = objective.l2, np.ones(objective.l2.shape), False
         if self.penalized:
             l2 = np.empty(l2.shape)
-            self._clipped = _metric.mean_penalty(
+            self._clipped = _entries.mean_penalty(
                 np.atleast_2d(objective.l2), self._shift, self._scale, totals, self.total_mass, _LEAST_PENALTY,
                 _LARGEST_PENALTY, np.atleast_2d(l2), np.atleast_2d(self._beyond))
         self._l2_by_class = l2 if l2.ndim == 2 else None
@@ -132,7 +132,7 @@ class MetricCoordinates:
         d = self.objective.samples.n_features
         self._mean_squares = gram.diagonal() / self.total_mass
         moments, mean = np.empty((d, d)), np.empty(d)
-        _metric.moments_of(gram, self.total_mass, fit_intercept, moments, mean)
+        _entries.moments_of(gram, self.total_mass, fit_intercept, moments, mean)
         plain = _plain_factor(moments, l2)
         if plain is not None:
             factor, dropped = plain, np.empty((d, 0))
@@ -225,6 +225,8 @@ class MetricCoordinates:
 
     def penalty(self, u: Array) -> float:
         """Return 1/2 sum_ki l2_ki w_ki^2 at u."""
+        if not self.penalized:
+            return 0.0
         # a sum of squares: in `rows @ penalty @ rows'` columns of unlike units cancel
         coef = _helmert(self._rows(u)) @ self._T_all[:len(self._scale)].T
         l2 = self._largest_l2
@@ -269,19 +271,11 @@ class MetricCoordinates:
         n, q = samples.n_samples, self._T.shape[1]
         if type(self) is not MetricCoordinates or n * (q + self.n_classes) > _WHOLE_ROWS or m > _WHOLE_COORDINATES:
             return None
-        return samples.whole_loss(samples.design() @ self._T, self.total_mass,
-                                  self._penalty_matrix() if self.penalized else None)
-
-    def _penalty_matrix(self) -> Array:
-        """Return the mean penalty's Hessian by u, of shape (n_coordinates, n_coordinates)."""
-        rows, q = self.n_classes - 1, self._T.shape[1]
-        penalty = np.zeros((rows, q, rows, q))
-        if self._l2_by_class is None:
-            diagonal = np.arange(rows)
-            penalty[diagonal, :, diagonal] = self._penalty
-        else:
-            penalty[:] = self._penalty_hessian().transpose(0, 2, 1, 3)
-        return penalty.reshape(2 * (self.n_coordinates,))
+        penalty: Array | None = None
+        if self.penalized:
+            penalty = self._penalty if self._l2_by_class is None else (
+                self._penalty_hessian().transpose(0, 2, 1, 3).reshape(2 * (self.n_coordinates,)))
+        return samples.whole_loss(samples.design() @ self._T, self.total_mass, penalty)
 
     def loss_and_gradient(self, u: Array) -> tuple[float, Array]:
         """Return the mean loss and its gradient by u."""
@@ -315,7 +309,7 @@ class MetricCoordinates:
         d = len(self._scale)
         if self._clipped:
             return Rounding(np.inf, np.inf, np.inf, np.inf)
-        coef, tau, pull, penalty, shifted = _metric.rounding_sums(
+        coef, tau, pull, penalty, shifted = _entries.rounding_sums(
             self._T_all, u, self._mean_squares, self._largest_l2, self._shift, self._scale)
         logit = eps * (math.sqrt((2 * p + q + C + 70) * coef) + 2.0 * self._largest_offset)
         start, stop = samples._blocks()[-1]
@@ -598,13 +592,13 @@ def _plain_factor(moments: Array, l2: Array) -> Array | None:
     if not (len(moments) and diagonal.min() > 0 and (l2 <= _LARGE_PENALTY * diagonal).all()):
         return None
     unit, scaled = np.empty(len(moments)), moments.copy()
-    _metric.to_unit_diagonal(scaled, unit)
+    _entries.to_unit_diagonal(scaled, unit)
     root, failed = lapack.dpotrf(scaled.T)
     if failed or root.diagonal().min() < _LEAST_PIVOT:
         return None
     both = 0.5 * moments
     both.flat[::len(both) + 1] += l2  # each pivot is then a larger share of its diagonal
-    _metric.to_unit_diagonal(both, unit)
+    _entries.to_unit_diagonal(both, unit)
     factor: Array = lapack.dtrtri(lapack.dpotrf(both.T, overwrite_a=True)[0])[0]
     factor /= unit[:, np.newaxis]
     return factor

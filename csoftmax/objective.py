@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,8 @@ class SoftmaxObjective:
 
 def check_penalty(name: str, value: Any) -> float | Array:
     """Return a penalty as float, or as an array where it has dimensions; raises unless finite and 0 or more."""
+    if type(value) is float and 0.0 <= value < math.inf:
+        return value  # 10 us less, twice in each fit
     try:
         penalty = np.array(value)
         if value is None or penalty.dtype.kind in "USMmc":  # text of a number, too

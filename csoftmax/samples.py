@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from csoftmax import _metric
+from csoftmax import _entries
 from csoftmax._dispatch import kernels, load_single
 from csoftmax._threads import default_n_threads, map_blocks, row_blocks
 
@@ -72,6 +72,7 @@ class DenseSamples:
         self.shift: Array | None = None
         self.scale: Array | None = None
         self._mass: Array | None = None
+        self._class_totals: Array | None = None
         self._whole: Any = None  # the kernel and its arguments, where one block is all
 
     @property
@@ -396,6 +397,8 @@ class DenseSamples:
 
     def class_totals(self) -> Array:
         """Return the total mass of each class, of shape (n_classes,)."""
+        if self._class_totals is not None:
+            return self._class_totals
         totals = np.zeros(self.n_classes)
         for start, stop in row_blocks(self.n_samples, self.n_classes):
             weights = None if self.weights is None else _float64_rows(self.weights, start, stop)
@@ -405,6 +408,7 @@ class DenseSamples:
             else:
                 assert self.codes is not None
                 totals += np.bincount(self.codes[start:stop], weights, self.n_classes)
+        self._class_totals = totals
         return totals
 
     def mass(self) -> Array | None:
@@ -436,7 +440,7 @@ class DenseSamples:
         """Return the same samples with some attributes changed; arrays are shared."""
         other = object.__new__(type(self))  # 1 us, where copy.copy takes 6
         other.__dict__.update(self.__dict__)
-        other._mass = other._whole = None
+        other._mass = other._whole = other._class_totals = None
         for name, value in changes.items():
             if not hasattr(self, name):
                 raise AttributeError(name)
@@ -467,7 +471,7 @@ class DenseSamples:
         numbers, and the model is the same model in other units. `totals` are those of `column_totals`.
         """
         both = np.empty((2, self.n_features))
-        too_wide = _metric.standardize(totals, self.total_mass(), self.fit_intercept, both)
+        too_wide = _entries.standardize(totals, self.total_mass(), self.fit_intercept, both)
         if too_wide >= 0:
             raise ValueError(f"X's column {too_wide} spans more than a float64 can hold; change its unit")
         return self.replace(shift=both[0], scale=both[1])

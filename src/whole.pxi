@@ -48,7 +48,7 @@ cdef class WholeLoss:
     """The mean loss of rows z by u of shape ((C - 1) q,).
 
     z is (n, q), C-contiguous; codes, counts, weights and offset are the kernels'; `mass` (n,) are the rows' weights
-    times counts, or None; `penalty` is P of shape ((C - 1) q, (C - 1) q), or None.
+    times counts, or None; `penalty` is P, or the block that stands on its diagonal for each row of u, or None.
     """
 
     cdef Source x
@@ -59,6 +59,7 @@ cdef class WholeLoss:
     cdef const double *penalty
     cdef double total_mass
     cdef Py_ssize_t C, q, m
+    cdef Py_ssize_t size        # of the penalty's blocks: q, or m
     cdef double *rows           # (C, q): parameters
     cdef double *pull           # (C, q): a gradient by them
     cdef double *sums           # (C q q,)
@@ -77,6 +78,7 @@ cdef class WholeLoss:
         self.penalty = &penalty[0, 0] if penalty is not None and penalty.shape[0] > 0 else NULL
         self.total_mass = total_mass
         self.C, self.q, self.m = C, q, (C - 1) * q
+        self.size = penalty.shape[0] if penalty is not None else self.m
         self.rows = <double *> malloc((2 * C * q + (C + pairs + C * C) * q * q + 1) * sizeof(double))
         if self.rows == NULL:
             raise no_memory(&self.s)
@@ -104,7 +106,7 @@ cdef class WholeLoss:
         cdef double[::1] out = gradient
         cdef Parameters params, pull = Parameters(self.pull, NULL, self.q, self.q)
         cdef double total = 0.0, value, shrink
-        cdef Py_ssize_t i, k
+        cdef Py_ssize_t i, k, first
         cdef bint done
         with nogil:
             params = self.by_rows(at)
@@ -117,8 +119,9 @@ cdef class WholeLoss:
                 total = 0.0
                 for i in range(self.m):
                     shrink = 0.0
-                    for k in range(self.m):
-                        shrink += self.penalty[i * self.m + k] * at[k]
+                    first = i // self.size * self.size
+                    for k in range(self.size):
+                        shrink += self.penalty[(i - first) * self.size + k] * at[first + k]
                     out[i] += shrink
                     total += shrink * at[i]
                 value += 0.5 * total
@@ -172,9 +175,12 @@ cdef class WholeLoss:
                 one = self.blocks + (a * C + b) * size
                 for i in range(q):
                     for k in range(q):
-                        j = (a * q + i) * m + b * q + k
-                        x = one[i * q + k] + (self.penalty[j] if self.penalty != NULL else 0.0)
-                        out[j] = out[(b * q + k) * m + a * q + i] = x
+                        x = one[i * q + k]
+                        if self.penalty != NULL and self.size == m:
+                            x += self.penalty[(a * q + i) * m + b * q + k]
+                        elif self.penalty != NULL and a == b:
+                            x += self.penalty[i * q + k]
+                        out[(a * q + i) * m + b * q + k] = out[(b * q + k) * m + a * q + i] = x
 
     def logit_range(self, const double[::1] v not None):
         """Return the largest range over classes of a row's change of logits along v, over rows of positive mass."""

@@ -19,7 +19,7 @@ SOURCES = {path.stem: path for path in sorted(PACKAGE.glob("*.py"))}
 
 # from the ground up; a module imports only from lines above its own. A new module gets its place here first.
 LAYERS = (
-    ("datasets", "_files", "tables", "_cpu", "_handoff", "_metric", "_cyutility", "_kernels_baseline",
+    ("datasets", "_files", "tables", "_cpu", "_handoff", "_entries", "_cyutility", "_kernels_baseline",
      "_kernels_v3", "_kernels_v4"),
     ("_dispatch", "_threads"),
     ("samples", "cython_softmax", "constraints"),
@@ -139,7 +139,7 @@ def test_import_csoftmax_imports_no_optional_library():
 # ---------------------------------------------------------------------------------------------------------------------
 # Compiled modules
 
-COMPILED = ["_cpu", "_handoff", "_metric", "cython_softmax",
+COMPILED = ["_cpu", "_handoff", "_entries", "cython_softmax",
             *(f"_kernels_{level}{precision}" for level in ("baseline", "v3", "v4") for precision in ("", "_single"))]
 
 

@@ -1,10 +1,11 @@
-"""What the metric's coordinates take from a table's sums; see src/metric.pyx."""
+"""What is done an entry at a time where each of NumPy's calls would take longer; see src/entries.pyx."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 _Array = NDArray[np.float64]
 
+def all_finite(X: _Array) -> bool: ...
 def standardize(totals: _Array, total_mass: float, intercept: bool, out: _Array) -> int: ...
 def mean_penalty(
     l2: _Array, shift: _Array, scale: _Array, totals: _Array, total_mass: float, least: float, largest: float,
