@@ -42,6 +42,7 @@ _MAX_POLISH = 300
 PATIENT = 200
 # Logit range of a Newton step from which on steps shrink fast, or are rounding error: patience is of no use then.
 _CLOSE = 0.1
+_EPS = float(np.finfo(np.float64).eps)
 # h(1) = (exp(-rho) + rho - 1) / rho^2 at rho = 1; see Certificate's notes.
 _H1 = float(np.exp(-1.0))
 
@@ -138,8 +139,8 @@ class MeanLoss:
 
 
 def length(v: Array) -> float:
-    """Return |v|: 0.4 us, where np.linalg.norm takes 3."""
-    return math.sqrt(float(v @ v))
+    """Return |v|: 0.9 us, where `v @ v` takes 1.9 and np.linalg.norm more."""
+    return math.sqrt(v.dot(v))
 
 
 def hessian_cost(coordinates: MetricCoordinates) -> float:
@@ -242,7 +243,7 @@ class NewtonSteps:
     @property
     def positive_definite(self) -> bool:
         """Whether no direction is flat, up to rounding: along a flat one a step tells nothing."""
-        return bool(self.condition < 1.0 / (len(self.u) * np.finfo(float).eps))
+        return self.condition < 1.0 / (len(self.u) * _EPS)
 
     def squared_reach(self) -> float:
         """Return the bound on K^2 of `Certificate`'s notes; infinite where no bound on the eigenvalues is proved."""
@@ -366,10 +367,10 @@ def _certificate(newton: NewtonSteps, gradient: Array, tol: float) -> tuple[Cert
     stepping = newton.positive_definite or (newton.factorized and coordinates.penalized)
     step = newton.step(gradient) if stepping else np.full_like(gradient, np.nan)
     norm, newton_range = length(gradient), coordinates.logit_range(step)
-    squared_decrement = max(-float(gradient @ step), 0.0) * coordinates.total_mass * np.exp(newton.moved)
+    squared_decrement = max(-float(gradient.dot(step)), 0.0) * coordinates.total_mass * math.exp(newton.moved)
     holds = bool(newton.positive_definite and newton_range <= CERTIFIED_RANGE and norm <= tol
                  and squared_decrement <= CERTIFIED_RANGE ** 2 * coordinates.total_mass)
-    return Certificate(norm, newton_range, float(np.sqrt(squared_decrement)), np.nan, newton.condition, holds), step
+    return Certificate(norm, newton_range, math.sqrt(squared_decrement), math.nan, newton.condition, holds), step
 
 
 def _bounded(certificate: Certificate, newton: NewtonSteps, u: Array) -> Certificate:
@@ -380,9 +381,9 @@ def _bounded(certificate: Certificate, newton: NewtonSteps, u: Array) -> Certifi
 
 
 def _gap_bound(certificate: Certificate, newton: NewtonSteps, u: Array) -> float:
-    coordinates, mass, factor = newton.coordinates, newton.coordinates.total_mass, float(np.exp(newton.moved))
+    coordinates, mass, factor = newton.coordinates, newton.coordinates.total_mass, math.exp(newton.moved)
     rounding = coordinates.rounding(u)
-    solving = 10.0 * len(u) ** 2 * np.finfo(float).eps  # a Cholesky factor's error
+    solving = 10.0 * len(u) ** 2 * _EPS  # a Cholesky factor's error
     smallest = newton.smallest * math.exp(-2.0 * min(rounding.logit, 1.0)) - rounding.hessian - solving
     if not smallest > 0.5 * newton.smallest:
         return float("nan")

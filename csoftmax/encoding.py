@@ -223,8 +223,8 @@ def encode_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int32]]:
         labels = np.empty(n, dtype=object)  # NumPy has made one type of all: a string of a nan, a float of an int
         labels[:] = y
     kind = labels.dtype.kind
-    if _fits_table(labels):
-        return _encode_by_table(labels)
+    if (ends := _ends_of_table(labels)) is not None:
+        return _encode_by_table(labels, *ends)
     if kind in "biufSU":
         return _encode_sorted(labels)
     if kind == "O":
@@ -255,15 +255,16 @@ def encode_known(y: Any, n: int, classes: NDArray[Any]) -> tuple[NDArray[np.intp
     return place[codes], None
 
 
-def _fits_table(labels: NDArray[Any]) -> bool:
-    """Whether labels are integers that lie no further apart than a table, or the array itself, is long."""
-    return (labels.dtype.kind in "iu" and labels.size > 0
-            and int(labels.max()) - int(labels.min()) < max(_TABLE_SIZE, labels.size))
+def _ends_of_table(labels: NDArray[Any]) -> tuple[int, int] | None:
+    """Return the least and largest of integers no further apart than a table, or the array itself, is long."""
+    if labels.dtype.kind not in "iu" or not labels.size:
+        return None
+    low, high = int(labels.min()), int(labels.max())
+    return (low, high) if high - low < max(_TABLE_SIZE, labels.size) else None
 
 
-def _encode_by_table(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    low = int(labels.min())
-    present = np.zeros(int(labels.max()) - low + 1, dtype=bool)
+def _encode_by_table(labels: NDArray[Any], low: int, high: int) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    present = np.zeros(high - low + 1, dtype=bool)
     # subtracted in 64 bits, unsigned ones as such: int8 labels may lie 255 apart, uint64 ones beyond int64
     wide = np.uint64 if labels.dtype.kind == "u" else np.int64
     for _, block in blocks_of(labels):
@@ -403,8 +404,8 @@ def as_groups(groups: Any, n: int, complete: NDArray[np.bool_] | None = None) ->
             raise TypeError(f"groups holds labels that cannot be told apart ({error}); ints or strings are "
                             f"wanted") from None
         return np.fromiter((code[label] for label in labels.tolist()), dtype=np.intp, count=n)
-    if _fits_table(labels):
-        return _encode_by_table(labels)[1].astype(np.intp)
+    if (ends := _ends_of_table(labels)) is not None:
+        return _encode_by_table(labels, *ends)[1].astype(np.intp)
     return np.unique(labels, return_inverse=True)[1].astype(np.intp).reshape(n)
 
 

@@ -32,7 +32,7 @@ from csoftmax.maximize import (
     maximize,
 )
 from csoftmax.metric import MetricCoordinates
-from csoftmax.objective import SoftmaxObjective, check_penalty, spread_penalty, unpenalized_features
+from csoftmax.objective import SoftmaxObjective, check_penalty, is_penalty, spread_penalty, unpenalized_features
 from csoftmax.result import WEIGHT_TYPES, SoftmaxResult, find_reference
 from csoftmax.samples import Array
 from csoftmax.separation import SeparationWarning, find_separation
@@ -214,7 +214,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     (True, [[0.0], [1.3099]])
     """
     ridge, sparse = check_penalty("l2", l2), check_penalty("l1", l1)
-    if np.any(sparse) and solver not in ("auto", "L-BFGS-B"):
+    if is_penalty(sparse) and solver not in ("auto", "L-BFGS-B"):
         check_solver(solver)
         raise ValueError(f"solver is {solver!r} with l1 > 0; 'auto' or 'L-BFGS-B' is wanted: the other methods know no "
                          f"bounds")
@@ -235,8 +235,9 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     reference = find_reference(reference, data.classes)
     start = None if init is None else _initial_params(init, samples.params_shape)
 
-    l2_by_coef, l1_by_coef = spread_penalty("l2", ridge, samples), spread_penalty("l1", sparse, samples)
-    if l1_by_coef.any():
+    l2_by_coef = spread_penalty("l2", ridge, samples)
+    if is_penalty(sparse):
+        l1_by_coef = spread_penalty("l1", sparse, samples)
         lasso = Lasso(LassoData(samples), l1_by_coef, l2_by_coef)
         return _finish_lasso(lasso, maximize_lasso(lasso, tol=tol, max_iter=int(max_iter), init=start,
                                                    callback=callback),
@@ -323,7 +324,7 @@ def _check_bias_reduction(bias_reduction: Any, l2: float | Array, l1: float | Ar
     if bias_reduction != "firth":
         raise ValueError(f"bias_reduction is {bias_reduction!r}; None or 'firth' is wanted")
     for name, penalty in (("l2", l2), ("l1", l1)):
-        if np.any(np.asarray(penalty) > 0):
+        if is_penalty(penalty):
             raise ValueError(f"{name} is {penalty} beside bias_reduction='firth', a penalty itself; {name}=0, or "
                              f"bias_reduction=None, is wanted")
     if weight_type != "frequency":

@@ -186,7 +186,7 @@ def null_log_likelihood(samples: DenseSamples) -> float:
     totals = samples.class_totals()
     if samples.offset is None:
         share = totals / totals.sum() if samples.fit_intercept else np.full(len(totals), 1.0 / len(totals))
-        return float(np.sum(totals * np.log(np.where(share > 0, share, 1.0))))
+        return float(totals.dot(np.log(np.where(share > 0, share, 1.0))))
     empty = samples.replace(X=np.empty((samples.n_samples, 0)), shift=None, scale=None)
     if not samples.fit_intercept:
         return empty.log_likelihood(np.zeros((samples.n_classes, 0)))

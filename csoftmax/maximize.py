@@ -378,10 +378,10 @@ def _lm(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> OptimizeR
     The loss is convex, so that the root is its minimum. An iteration is an evaluation that makes the gradient smaller.
     """
     best, least = u, np.inf
-    start, at_start = u, loss.coordinates.hessian(u)
+    start, at_start = u.tobytes(), loss.coordinates.hessian(u)
 
     def hessian(u: Array) -> Array:
-        return at_start if (u == start).all() else loss.coordinates.hessian(u)  # leastsq asks for that twice
+        return at_start if u.tobytes() == start else loss.coordinates.hessian(u)  # leastsq asks for that twice
 
     def gradient(u: Array) -> Array:
         nonlocal best, least

@@ -156,6 +156,11 @@ def check_penalty(name: str, value: Any) -> float | Array:
     return penalty
 
 
+def is_penalty(penalty: float | Array) -> bool:
+    """Whether any of a checked penalty is not 0; of a number 5 us less than np.any."""
+    return penalty != 0.0 if isinstance(penalty, float) else bool(penalty.any())
+
+
 def spread_penalty(name: str, penalty: float | Array, samples: DenseSamples) -> Array:
     """Return a checked penalty with shape (n_features,), or (n_classes, n_features) where classes differ.
 

@@ -48,6 +48,7 @@ from csoftmax.inference import Unseen
 from csoftmax.margins import Averages
 from csoftmax.maximize import Certificate, ConvergenceWarning, History
 from csoftmax.metric import MetricCoordinates
+from csoftmax.objective import is_penalty
 from csoftmax.probabilities import PredictionTable, ProbabilityIntervals
 from csoftmax.profile import Profile, ProfileError
 from csoftmax.samples import Array, DenseSamples
@@ -469,7 +470,7 @@ class SoftmaxResult:
 
     @property
     def _model_cov_type(self) -> str:
-        return "none" if np.any(self.l1) else "penalized" if np.any(self.l2) else "observed"
+        return "none" if is_penalty(self.l1) else "penalized" if is_penalty(self.l2) else "observed"
 
     def _known_covariance(self) -> Array:
         """The covariance of the symmetric rows; nan for coefficients that the data do not determine."""

@@ -4,6 +4,7 @@ csoftmax.encoding, csoftmax.samples, csoftmax.metric and csoftmax.certificate st
 """
 
 from libc.math cimport INFINITY, fabs, fmax, fmin, frexp, ldexp, rint, sqrt
+from libc.stdlib cimport calloc, free
 
 
 def all_finite(const double[:, :] X not None):
@@ -89,6 +90,33 @@ def moments_of(const double[:, ::1] gram, double total_mass, bint intercept, dou
             moments[i, k] = gram[i, k] / total_mass - mean[i] * mean[k]
 
 
+def all_below(const double[::1] x, double times, const double[:, ::1] matrix):
+    """Whether a matrix has a positive diagonal, nowhere below x / times."""
+    cdef Py_ssize_t i
+    for i in range(x.shape[0]):
+        if not (matrix[i, i] > 0 and x[i] <= times * matrix[i, i]):
+            return False
+    return True
+
+
+def with_intercept(const double[:, :] factor, const double[::1] mean, double[:, ::1] T):
+    """Write [factor, 0; -mean' factor, sqrt(2)] to T; where that has no more rows than `factor`, no intercept."""
+    cdef Py_ssize_t d = factor.shape[0], q = factor.shape[1], i, k
+    cdef double x
+    cdef bint intercept = T.shape[0] > d
+    if intercept:
+        for k in range(q):
+            T[d, k] = 0.0
+        T[d, q] = sqrt(2.0)
+    for i in range(d):
+        for k in range(q):
+            T[i, k] = x = factor[i, k]
+            if intercept:
+                T[d, k] -= mean[i] * x
+        if intercept:
+            T[i, q] = 0.0
+
+
 def to_unit_diagonal(double[:, ::1] matrix, double[::1] unit):
     """Scale a symmetric matrix in place to a diagonal of 1; write what it was divided by, and return the 1-norm.
 
@@ -116,14 +144,17 @@ def rounding_sums(const double[:, ::1] T, const double[::1] u, const double[::1]
         sum_a (scale_a shift_a)^2 coef_a.
     """
     cdef Py_ssize_t p = T.shape[0], q = T.shape[1], d = l2.shape[0], a, b, k
-    cdef double coef, squares, length, total = 0.0, tau = 0.0, pull = 0.0, penalty = 0.0, shifted = 0.0
+    cdef double coef, squares, total = 0.0, tau = 0.0, pull = 0.0, penalty = 0.0, shifted = 0.0
+    cdef double *lengths = <double *> calloc(q + 1, sizeof(double))
+    if lengths == NULL:
+        raise MemoryError(f"no memory for {q} numbers")
+    for k in range(u.shape[0] // q if q > 0 else 0):
+        for b in range(q):
+            lengths[b] += u[k * q + b] * u[k * q + b]
     for a in range(p):
         coef = squares = 0.0
         for b in range(q):
-            length = 0.0
-            for k in range(b, u.shape[0], q):
-                length += u[k] * u[k]
-            coef += T[a, b] * T[a, b] * length
+            coef += T[a, b] * T[a, b] * lengths[b]
             squares += T[a, b] * T[a, b]
         total += coef
         tau += mean_squares[a] * squares
@@ -131,4 +162,5 @@ def rounding_sums(const double[:, ::1] T, const double[::1] u, const double[::1]
             pull += l2[a] * l2[a] * coef * squares
             penalty += l2[a] * coef
             shifted += scale[a] * shift[a] * (scale[a] * shift[a]) * coef
+    free(lengths)
     return total, tau, pull, penalty, shifted
