@@ -231,9 +231,11 @@ class NewtonSteps:
         # iterations can miss a flat direction: they stop at an eigenvalue well above it). The solution lies mostly
         # along the smallest eigenvalues, so its Rayleigh quotient is next to the smallest.
         b = np.random.default_rng(0).standard_normal(len(self.u))
-        with np.errstate(over="ignore", invalid="ignore"):  # a preconditioner of separated samples is almost singular
+        # a preconditioner of separated samples is almost singular
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             x, failed = cg(self._operator, b, rtol=1e-3, maxiter=_MAX_PRODUCTS, M=self._preconditioner)
-        return 0.0 if failed else float(x @ b) / float(x @ x)
+            quotient = float(np.divide(x @ b, x @ x))
+        return quotient if not failed and quotient > 0 else 0.0
 
     @property
     def bounded(self) -> bool:
@@ -275,7 +277,7 @@ class NewtonSteps:
         # range that is certified, unless that is below rounding; and a hundredth of the step at the most.
         reach, norm = float(np.sqrt(2.0 * self.coordinates.largest_leverage)), length(gradient)
         self.residual = min(max(0.1 * CERTIFIED_RANGE * self.smallest / reach, 1e-10 * norm), 1e-2 * norm)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             step, failed = cg(self._operator, -gradient, rtol=0.0, atol=self.residual, M=self._preconditioner,
                               maxiter=_MAX_NEAR_PRODUCTS if self._near else _MAX_PRODUCTS)
         return np.full_like(step, np.nan) if failed else step

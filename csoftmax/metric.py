@@ -50,8 +50,7 @@ _LARGE_PENALTY = 1e4
 # The least penalty on the mean loss; and the largest, over a column's largest entry squared.
 _LEAST_PENALTY = 1e-280
 _LARGEST_PENALTY = 1e20
-# Up to so many entries of the rows and logits, and so many coordinates, a problem is held whole.
-_WHOLE_ROWS = 100_000
+# Up to so many coordinates a problem of one block of rows is held whole.
 _WHOLE_COORDINATES = 250
 
 
@@ -269,15 +268,19 @@ class MetricCoordinates:
     @functools.cached_property
     def _whole_loss(self) -> WholeLoss | None:
         """The mean loss in one call, of a problem of which a copy of the rows and a few matrices are small."""
-        samples, m = self._samples, self.n_coordinates
-        n, q = samples.n_samples, self._T.shape[1]
-        if type(self) is not MetricCoordinates or n * (q + self.n_classes) > _WHOLE_ROWS or m > _WHOLE_COORDINATES:
+        samples = self._samples
+        if type(self) is not MetricCoordinates or len(samples._blocks()) > 1 or self.n_coordinates > _WHOLE_COORDINATES:
             return None
         penalty: Array | None = None
         if self.penalized:
             penalty = self._penalty if self._l2_by_class is None else (
                 self._penalty_hessian().transpose(0, 2, 1, 3).reshape(2 * (self.n_coordinates,)))
         return samples.whole_loss(samples.design() @ self._T, self.total_mass, penalty)
+
+    @property
+    def held_whole(self) -> bool:
+        """Whether a copy of the rows is held, so that a Hessian's arithmetic takes no longer than the calls around."""
+        return self._whole_loss is not None
 
     def loss_and_gradient(self, u: Array) -> tuple[float, Array]:
         """Return the mean loss and its gradient by u."""

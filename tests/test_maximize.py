@@ -597,7 +597,7 @@ def test_lbfgs_ends_where_no_step_helps_and_trust_exact_goes_on_where_hessians_a
             return optimize.minimize(function, start, method=method, **options)
         runs.append(start)
         assert len(runs) < 10, "the metric is entered for ever"
-        return optimize.OptimizeResult(x=start, fun=function(start)[0], nit=0, nfev=20)
+        return optimize.OptimizeResult(x=start, fun=function(start), nit=0, nfev=20)
 
     class Singular(maximize_module.NewtonSteps):
         def __init__(self, *arguments, **options):
