@@ -43,7 +43,7 @@ class ClassBlocks:
     """
 
     def __init__(self, coordinates: MetricCoordinates, u: Array) -> None:
-        self._coordinates = coordinates
+        self._coordinates, self.u = coordinates, u
         inverses = np.zeros_like(blocks := coordinates.hessian_diagonal(u))
         self.factorized = True
         for k, block in enumerate(blocks):

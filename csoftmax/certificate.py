@@ -20,11 +20,16 @@ from csoftmax.samples import Array
 
 # The logit range of one Newton step at which a fit is certified.
 CERTIFIED_RANGE = 1e-6
+# The range, by a bound from gradient and smallest eigenvalue, at which no step is asked for where each costs many
+# products.
+_SETTLED_RANGE = 1e-8
 # Scaled gradient below which Newton steps are tried.
 NEAR = 1e-3
 # The change of logits, in all, after which the Hessian is formed anew: until then a step with the old one leaves a
 # tenth of the range, for a gradient's cost.
 _MOVED = 0.1
+# The change of logits up to which the Hessian's blocks of a class are a preconditioner elsewhere too.
+_BLOCKS_MOVED = 1.0
 # The Newton step is by a formed Hessian up to this many coordinates and this many times the cost of a gradient;
 # beyond that by conjugate gradients, which take about that many products.
 DENSE_LIMIT = 3000
@@ -57,9 +62,10 @@ class Certificate:
         Of the mean penalised log-likelihood, in the metric: free of the units of X.
     newton_range : float
         r, the largest range over classes of any row's change of logits under one more Newton step; nan where the
-        gradient is too large for it to be looked at.
+        gradient is too large for it to be looked at. Where the Hessian is too large to be formed and the gradient tiny,
+        at most 1e-8: what it is at the most, by the gradient and the smallest eigenvalue.
     newton_decrement : float
-        lambda = sqrt(g' H^-1 g) of the summed loss: about lambda^2 / 2 is still to gain.
+        lambda = sqrt(g' H^-1 g) of the summed loss: about lambda^2 / 2 is still to gain. Or a bound, as of r.
     gap_bound : float
         A bound on the penalised log-likelihood still to gain; nan where it is not proved (see Notes), as where the
         Hessian is too large to be formed.
@@ -161,6 +167,8 @@ class NewtonSteps:
     near : NewtonSteps, optional
         Those of a formed Hessian nearby: the preconditioner of products, with a bound on the eigenvalues. Without, the
         Hessian's blocks on the diagonal are the preconditioner, if they are to be had.
+    blocks : ClassBlocks, optional
+        Those of a point from which the logits differ little, which then serve.
 
     Attributes
     ----------
@@ -179,7 +187,8 @@ class NewtonSteps:
         The sum of logit ranges by which the point has moved since the Hessian was formed.
     """
 
-    def __init__(self, coordinates: MetricCoordinates, u: Array, form: bool, near: NewtonSteps | None = None) -> None:
+    def __init__(self, coordinates: MetricCoordinates, u: Array, form: bool, near: NewtonSteps | None = None,
+                 blocks: ClassBlocks | None = None) -> None:
         self.coordinates = coordinates
         self.u = u
         self.formed = form and near is None
@@ -198,7 +207,9 @@ class NewtonSteps:
             self.condition = near.condition
             self.smallest = near.smallest * math.exp(-coordinates.logit_range(u - near.u))
         else:
-            if blocks_serve(coordinates) and (blocks := ClassBlocks(coordinates, u)).factorized:
+            if blocks is None or coordinates.logit_range(u - blocks.u) > _BLOCKS_MOVED:
+                blocks = ClassBlocks(coordinates, u) if blocks_serve(coordinates) else None
+            if blocks is not None and blocks.factorized:
                 self._preconditioner = self._linear(blocks.precondition)
             self.smallest = self._smallest_by_products()
             if self.smallest > 0:
@@ -269,14 +280,20 @@ class NewtonSteps:
         """Return R'^-1 gradient."""
         return lapack.dtrtrs(self._factor, gradient / self._scale, trans=1)[0]
 
+    def range_bound(self, norm: float) -> float:
+        """Return a bound on the range of logits of the step from a gradient of that norm: by `smallest`."""
+        if not self.smallest > 0:
+            return math.inf
+        return math.sqrt(2.0 * self.coordinates.largest_leverage) * norm / self.smallest
+
     def step(self, gradient: Array) -> Array:
         """Return -H^-1 gradient; nan where conjugate gradients do not find it."""
         if self.formed:
             return lapack.dpotrs(self._factor, -gradient / self._scale)[0] / self._scale
-        # What is left of the residual could move a logit by its norm times sqrt(2 leverage) / smallest: a tenth of the
-        # range that is certified, unless that is below rounding; and a hundredth of the step at the most.
-        reach, norm = float(np.sqrt(2.0 * self.coordinates.largest_leverage)), length(gradient)
-        self.residual = min(max(0.1 * CERTIFIED_RANGE * self.smallest / reach, 1e-10 * norm), 1e-2 * norm)
+        # What is left of the residual is to move no logit by half the range that is settled, unless that is below
+        # rounding; and is a hundredth of the step at the most.
+        norm = length(gradient)
+        self.residual = min(max(0.5 * _SETTLED_RANGE * norm / self.range_bound(norm), 1e-10 * norm), 1e-2 * norm)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             step, failed = cg(self._operator, -gradient, rtol=0.0, atol=self.residual, M=self._preconditioner,
                               maxiter=_MAX_NEAR_PRODUCTS if self._near else _MAX_PRODUCTS)
@@ -284,7 +301,7 @@ class NewtonSteps:
 
 
 def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, newton: NewtonSteps | None = None,
-           patience: int = 3) -> tuple[Array, float, Certificate]:
+           blocks: ClassBlocks | None = None, patience: int = 3) -> tuple[Array, float, Certificate]:
     """Take Newton steps while they shrink; return the best point, the mean loss and the certificate there.
 
     Parameters
@@ -298,6 +315,8 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
         Form the Hessian even where it is dear.
     newton : NewtonSteps, optional
         Those of a point nearby, whose Hessian may serve again.
+    blocks : ClassBlocks, optional
+        Those of a point nearby.
     patience : int
         Steps in all that may fail to halve the logit range. A maximum that exists is worth `PATIENT`: while the logits
         are far from it a Newton step moves them by about 1.
@@ -323,7 +342,7 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
     stalled, smallest_range = 0, np.inf
     for taken in range(_MAX_POLISH + 1):
         if newton is None:
-            newton = NewtonSteps(coordinates, u, form, near)
+            newton = NewtonSteps(coordinates, u, form, near, blocks)
         certificate, step = _certificate(newton, gradient, tol)
         certified = newton, u
         newton_range = certificate.newton_range
@@ -336,7 +355,7 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
             stalled = 0
             patience = min(patience, 3)
         stalled += not newton_range <= 0.5 * smallest_range
-        if not may_step or taken == _MAX_POLISH or stalled >= patience or (
+        if step is None or not may_step or taken == _MAX_POLISH or stalled >= patience or (
                 certificate.holds and (stalled or newton_range <= 1e-10)):
             break  # steps that do not shrink: rounding error is reached, or there is no maximum
         smallest_range = min(smallest_range, newton_range)
@@ -362,16 +381,25 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
     return u, value, _bounded(certificate, *certified)
 
 
-def _certificate(newton: NewtonSteps, gradient: Array, tol: float) -> tuple[Certificate, Array]:
-    """Return the certificate of the point with that gradient, as yet without a bound, and the Newton step from it."""
+def _certificate(newton: NewtonSteps, gradient: Array, tol: float) -> tuple[Certificate, Array | None]:
+    """Return the certificate of the point with that gradient, as yet without a bound, and the Newton step from it.
+
+    Where a step costs many products and the gradient is so small that none is wanted, bounds on range and decrement in
+    place of theirs, and no step.
+    """
     coordinates = newton.coordinates
+    norm, mass = length(gradient), coordinates.total_mass
+    if not newton.formed and norm <= tol and newton.positive_definite and newton.range_bound(norm) <= _SETTLED_RANGE:
+        newton.residual = 0.0
+        decrement = norm * math.sqrt(mass * math.exp(newton.moved) / newton.smallest)
+        return Certificate(norm, newton.range_bound(norm), decrement, math.nan, newton.condition, True), None
     # A penalised Hessian is positive definite, and where its eigenvalues are lost in rounding a step still descends.
     stepping = newton.positive_definite or (newton.factorized and coordinates.penalized)
     step = newton.step(gradient) if stepping else np.full_like(gradient, np.nan)
-    norm, newton_range = length(gradient), coordinates.logit_range(step)
-    squared_decrement = max(-float(gradient.dot(step)), 0.0) * coordinates.total_mass * math.exp(newton.moved)
+    newton_range = coordinates.logit_range(step)
+    squared_decrement = max(-float(gradient.dot(step)), 0.0) * mass * math.exp(newton.moved)
     holds = bool(newton.positive_definite and newton_range <= CERTIFIED_RANGE and norm <= tol
-                 and squared_decrement <= CERTIFIED_RANGE ** 2 * coordinates.total_mass)
+                 and squared_decrement <= CERTIFIED_RANGE ** 2 * mass)
     return Certificate(norm, newton_range, math.sqrt(squared_decrement), math.nan, newton.condition, holds), step
 
 

@@ -184,7 +184,7 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
 
 def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int, exists: bool) -> Maximum:
     coordinates, tol = loss.coordinates, stopper.tol
-    newton: NewtonSteps | None = None
+    metric: NewtonSteps | ClassBlocks | None = None
     if u.any():
         # from far off, where probabilities are 0 or 1 to rounding, methods may find no way back
         at_zero = loss.loss(np.zeros_like(u))
@@ -202,26 +202,27 @@ def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter
     elif method == "lm":
         answer = _lm(loss, u, stopper, max_iter)
         if not stopper.finished and stopper.n_iter < max_iter:
-            answer, newton = _lbfgs(loss, answer.x, stopper, max_iter)
+            answer, metric = _lbfgs(loss, answer.x, stopper, max_iter)
     elif method == "L-BFGS-B":
         if coordinates.held_whole:
             stopper.enough = max(tol, _HAND_OVER)
-        answer, newton = _lbfgs(loss, u, stopper, max_iter)
+        answer, metric = _lbfgs(loss, u, stopper, max_iter)
     else:
         answer = _minimize(method, loss, u, stopper, max_iter)
     if not stopper.finished and stopper.n_iter < max_iter and method != "trust-exact" and (
             length(loss.gradient(answer.x)) > NEAR and hessian_cost(coordinates) <= DENSE_COST):
         # far from a maximum the method finds no step, as L-BFGS-B in the metric of a Hessian that is almost singular
-        answer, newton = _minimize("trust-exact", loss, answer.x, stopper, max_iter), None
+        answer, metric = _minimize("trust-exact", loss, answer.x, stopper, max_iter), None
     if stopper.finished:  # by an exception, which scipy's methods tell of in several ways or take for a failure
         answer.success, answer.message = stopper.outcome
     n_iter = stopper.n_iter
     may_step = not stopper.iterations.stopped_by_callback and n_iter < max_iter
+    newton, blocks = (metric, None) if isinstance(metric, NewtonSteps) else (None, metric)
     form = newton is not None or method in ("lm", "trust-exact")
     exists = exists or coordinates.penalized
     dear = not form and hessian_cost(coordinates) > DENSE_COST and coordinates.n_coordinates <= DENSE_LIMIT
-    u, mean_loss, certificate = polish(loss, np.asarray(answer.x), tol, form=form, newton=newton, may_step=may_step,
-                                       patience=PATIENT if exists and not dear else 3)
+    u, mean_loss, certificate = polish(loss, np.asarray(answer.x), tol, form=form, newton=newton, blocks=blocks,
+                                       may_step=may_step, patience=PATIENT if exists and not dear else 3)
     if may_step and not certificate.holds and exists and dear:
         # what conjugate gradients do not find a Cholesky factor may
         other = polish(loss, np.asarray(answer.x), tol, form=True, may_step=True, patience=PATIENT)
@@ -447,12 +448,13 @@ class _OwnMetric:
         stopper.reached(u, value, length(gradient))
 
 
-def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[OptimizeResult, NewtonSteps | None]:
+def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int
+           ) -> tuple[OptimizeResult, NewtonSteps | ClassBlocks | None]:
     """Minimise by L-BFGS-B, in the metric and then, while that is slow, in that of the Hessian where it has got to.
 
     A metric is left after a third of the gradients that the next one costs. Where a Hessian is dear its blocks on the
     diagonal take its place, while they help: they are taken after as many gradients as they cost, and left after twice
-    as many. Also returns the last Hessian.
+    as many. Also returns the last metric.
     """
     coordinates = loss.coordinates
     forever = 10 * max_iter
@@ -493,7 +495,7 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[
         elif coordinates.penalized and n_metrics >= _MAX_METRICS and length(loss.gradient(u)) <= NEAR:
             break  # Newton steps have the digits
     answer.x, answer.nfev = u, nfev
-    return answer, metric if isinstance(metric, NewtonSteps) else None
+    return answer, metric
 
 
 def _minimize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> OptimizeResult:

@@ -271,6 +271,7 @@ def test_a_hessian_too_dear_to_form_is_certified_by_conjugate_gradients():
     result = cs.fit(X, y, l2=1.0)
     assert result.success and np.isnan(result.certificate.gap_bound)
     assert 1 < result.certificate.condition_number < 1e3
+    assert result.certificate.newton_range <= 1e-8  # settled by a bound: no product is spent on a step of no use
     dense = cs.fit(X, y, l2=1.0, solver="trust-exact")
     np.testing.assert_allclose(result.coef, dense.coef, rtol=0, atol=1e-8 * np.abs(dense.coef).max())
 
@@ -283,7 +284,8 @@ def test_no_more_features_than_rows_is_needed_with_a_penalty_nor_an_intercept():
         assert result.success
         gradient = reference.gradient(X, y, result.params, options.get("fit_intercept", True))
         gradient -= reference.ridge_penalty_gradient(result.params, 0.5, options.get("fit_intercept", True))
-        assert np.abs(gradient).max() < 1e-11
+        # the Hessian is dear here, and a step is settled where it moves no logit by 1e-8: the least eigenvalue is 0.04
+        assert np.abs(gradient).max() < 1e-9
 
 
 @pytest.mark.parametrize("weights", [None, "counts"])
