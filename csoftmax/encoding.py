@@ -68,10 +68,11 @@ def encode(X: Any, y: Any, *, sample_weight: Any = None, offset: Any = None, fit
     if not np.isfinite(total_mass):
         raise ValueError("y has counts that sum to more than a float64 can hold; divide them by a constant")
     kept = totals > 0
-    if kept.sum() < 2:
+    n_kept = int(np.count_nonzero(kept))
+    if n_kept < 2:
         only = "".join(f" ({label!r})" for label in classes[kept].tolist())
-        raise ValueError(f"y has {kept.sum()} class{'' if only else 'es'}{only}; softmax regression needs at least 2")
-    if not kept.all():
+        raise ValueError(f"y has {n_kept} class{'' if only else 'es'}{only}; softmax regression needs at least 2")
+    if n_kept < len(kept):
         dropped = ", ".join(repr(label) for label in classes[~kept].tolist())
         warnings.warn(f"y: no sample of positive weight has the class {dropped}; dropped", UserWarning,
                       stacklevel=outside_stacklevel())
@@ -269,7 +270,7 @@ def _encode_by_table(labels: NDArray[Any], low: int, high: int) -> tuple[NDArray
     wide = np.uint64 if labels.dtype.kind == "u" else np.int64
     for _, block in blocks_of(labels):
         present[block.astype(wide) - wide(low)] = True
-    place = None if present.all() else (np.cumsum(present) - 1).astype(np.int32)
+    place = None if np.count_nonzero(present) == len(present) else (np.cumsum(present) - 1).astype(np.int32)
     codes = np.empty(len(labels), dtype=np.int32)
     for start, block in blocks_of(labels):
         above = block.astype(wide) - wide(low)

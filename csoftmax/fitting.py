@@ -252,7 +252,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     else:
         maximum = firth.maximize_penalized(coordinates, tol=tol, max_iter=int(max_iter), init=start, callback=callback)
     message, separated = maximum.message, False
-    if not l2_by_coef.all() and bias_reduction is None and _wants_a_reason(maximum, max_iter):
+    if _wants_a_reason(maximum, max_iter) and not l2_by_coef.all() and bias_reduction is None:
         free = unpenalized_features(l2_by_coef, samples)
         separation = find_separation(samples.of_features(free), data.classes, [data.feature_names[i] for i in free],
                                      start=None if l2_by_coef.any() else maximum.params)

@@ -185,8 +185,9 @@ def null_log_likelihood(samples: DenseSamples) -> float:
     """
     totals = samples.class_totals()
     if samples.offset is None:
-        share = totals / totals.sum() if samples.fit_intercept else np.full(len(totals), 1.0 / len(totals))
-        return float(totals.dot(np.log(np.where(share > 0, share, 1.0))))
+        totals = totals[totals > 0]
+        share = totals / totals.sum() if samples.fit_intercept else np.full(len(totals), 1.0 / samples.n_classes)
+        return float(totals.dot(np.log(share)))
     empty = samples.replace(X=np.empty((samples.n_samples, 0)), shift=None, scale=None)
     if not samples.fit_intercept:
         return empty.log_likelihood(np.zeros((samples.n_classes, 0)))

@@ -185,7 +185,7 @@ def maximize(coordinates: MetricCoordinates, *, solver: str = "auto", tol: float
 def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int, exists: bool) -> Maximum:
     coordinates, tol = loss.coordinates, stopper.tol
     metric: NewtonSteps | ClassBlocks | None = None
-    if u.any():
+    if np.count_nonzero(u):
         # from far off, where probabilities are 0 or 1 to rounding, methods may find no way back
         at_zero = loss.loss(np.zeros_like(u))
         if not loss.loss(u) <= at_zero:

@@ -106,10 +106,9 @@ class MetricCoordinates:
         # Of a column of 1e150 and beyond the penalty on the mean loss underflows: to what square roots can hold. Of one
         # of 1e-100 it is 1e200, beside which the data's part is lost: from 1e20 on the coefficients, to 20 digits
         # gradient / l2, are those of 1e20, times 1e20 / l2.
-        self.penalized = bool(objective.l2.any())
-        l2, self._beyond, self._clipped = objective.l2, np.ones(objective.l2.shape), False
+        self.penalized, self._clipped, l2 = bool(np.count_nonzero(objective.l2)), False, objective.l2
         if self.penalized:
-            l2 = np.empty(l2.shape)
+            l2, self._beyond = np.empty(l2.shape), np.empty(l2.shape)
             self._clipped = _entries.mean_penalty(
                 np.atleast_2d(objective.l2), self._shift, self._scale, totals, self.total_mass, _LEAST_PENALTY,
                 _LARGEST_PENALTY, np.atleast_2d(l2), np.atleast_2d(self._beyond))
@@ -162,7 +161,8 @@ class MetricCoordinates:
             self._penalty = self._T_all[:d].T @ (self._T_all[:d] * l2[:, np.newaxis])
         else:
             self._penalty = np.zeros(2 * self._T.shape[1:])
-        self.estimable = np.ones(d + fit_intercept, dtype=bool)
+        self.estimable = np.empty(d + fit_intercept, dtype=bool)
+        self.estimable.fill(True)
         if dropped.shape[1]:
             self.estimable[:d] = np.abs(dropped).max(axis=1) <= 1e-6
         self.undetermined, self._moments, self._mean = dropped, moments, mean
@@ -598,7 +598,7 @@ def _plain_factor(moments: Array, l2: Array) -> Array | None:
     unit, scaled = np.empty(len(moments)), moments.copy()
     _entries.to_unit_diagonal(scaled, unit)
     root, failed = lapack.dpotrf(scaled.T)
-    if failed or root.diagonal().min() < _LEAST_PIVOT:
+    if failed or min(root.diagonal().tolist()) < _LEAST_PIVOT:
         return None
     both = 0.5 * moments
     both.flat[::len(both) + 1] += l2  # each pivot is then a larger share of its diagonal

@@ -338,8 +338,9 @@ class DenseSamples:
 
     def design(self, dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:
         """Return the rows x~ as the kernels see them, of shape (n_samples, p)."""
-        design = np.ones((self.n_samples, self.params_shape[1]), dtype)
+        design = np.empty((self.n_samples, self.params_shape[1]), dtype)
         x = design[:, :self.n_features]
+        design[:, self.n_features:] = 1.0
         x[:] = self.X[:]
         if self.shift is not None and self.scale is not None:
             x -= self.shift

@@ -118,9 +118,9 @@ def with_intercept(const double[:, :] factor, const double[::1] mean, double[:, 
 
 
 def to_unit_diagonal(double[:, ::1] matrix, double[::1] unit):
-    """Scale a symmetric matrix in place to a diagonal of 1; write what it was divided by, and return the 1-norm.
+    """Scale a symmetric matrix in place to a diagonal of 1; write what rows and columns were divided by to `unit`.
 
-    An entry of 0, or less, of the diagonal stays.
+    Return the 1-norm. An entry of 0, or less, of the diagonal stays.
     """
     cdef Py_ssize_t n = matrix.shape[0], i, k
     cdef double largest = 0.0, total
