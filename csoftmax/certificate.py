@@ -169,6 +169,8 @@ class NewtonSteps:
         Hessian's blocks on the diagonal are the preconditioner, if they are to be had.
     blocks : ClassBlocks, optional
         Those of a point from which the logits differ little, which then serve.
+    hessian : ndarray of shape (n_coordinates, n_coordinates), optional
+        That of u, where it is known; it is overwritten.
 
     Attributes
     ----------
@@ -188,7 +190,7 @@ class NewtonSteps:
     """
 
     def __init__(self, coordinates: MetricCoordinates, u: Array, form: bool, near: NewtonSteps | None = None,
-                 blocks: ClassBlocks | None = None) -> None:
+                 blocks: ClassBlocks | None = None, hessian: Array | None = None) -> None:
         self.coordinates = coordinates
         self.u = u
         self.formed = form and near is None
@@ -199,7 +201,7 @@ class NewtonSteps:
         self._squared_reach: float | None = None
         self._preconditioner: LinearOperator | None = None
         if self.formed:
-            self._factorize(coordinates.hessian(u))
+            self._factorize(coordinates.hessian(u) if hessian is None else hessian)
             return
         self._operator = self._linear(lambda v: coordinates.hessian_product(u, v))
         if near is not None:
@@ -332,6 +334,8 @@ def polish(loss: MeanLoss, u: Array, tol: float, *, may_step: bool, form: bool, 
     cost = hessian_cost(coordinates)
     form = len(u) <= DENSE_LIMIT and (form or cost <= DENSE_COST)
     near = None
+    if newton is not None and not newton.positive_definite:
+        newton = None
     if newton is not None:
         newton.moved = coordinates.logit_range(u - newton.u)
         if newton.moved > _MOVED:

@@ -200,7 +200,7 @@ def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter
         answer = OptimizeResult(x=u, fun=loss.loss(u), success=True, status=0, nit=0,
                                 message="the start is the maximum")
     elif method == "lm":
-        answer = _lm(loss, u, stopper, max_iter)
+        answer, metric = _lm(loss, u, stopper, max_iter)
         if not stopper.finished and stopper.n_iter < max_iter:
             answer, metric = _lbfgs(loss, answer.x, stopper, max_iter)
     elif method == "L-BFGS-B":
@@ -380,16 +380,20 @@ class _Stopper:
             raise StopIteration
 
 
-def _lm(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> OptimizeResult:
+def _lm(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[OptimizeResult, NewtonSteps]:
     """Find the root of the gradient by MINPACK's method of Levenberg and Marquardt, with the Hessian as its derivative.
 
     The loss is convex, so that the root is its minimum. An iteration is an evaluation that makes the gradient smaller.
+    Also returns the last Hessian.
     """
     best, least = u, np.inf
-    start, at_start = u.tobytes(), loss.coordinates.hessian(u)
+    at, last = u, loss.coordinates.hessian(u)
 
     def hessian(u: Array) -> Array:
-        return at_start if u.tobytes() == start else loss.coordinates.hessian(u)  # leastsq asks for that twice
+        nonlocal at, last
+        if u.tobytes() != at.tobytes():  # leastsq asks for that of the start twice
+            at, last = u.copy(), loss.coordinates.hessian(u)
+        return last
 
     def gradient(u: Array) -> Array:
         nonlocal best, least
@@ -405,13 +409,13 @@ def _lm(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> OptimizeR
     try:
         # The first step may move the coordinates by 10; the scale of all of them is 1 in the metric. Where steps shrink
         # the gradient's square by less than a tenth, and are to, another method takes over.
-        _, _, found, message, status = leastsq(gradient, u, Dfun=hessian, full_output=True, ftol=0.1,
+        _, _, found, message, status = leastsq(gradient, u, Dfun=hessian, col_deriv=True, full_output=True, ftol=0.1,
                                                xtol=1e-12, maxfev=10 * max_iter, factor=10.0, diag=np.ones(len(u)))
         answer = OptimizeResult(success=status in (1, 2, 3, 4), status=status, message=message, nfev=found["nfev"])
     except StopIteration:
         answer = OptimizeResult(success=False, status=99, message="max_iter was reached")
     answer.x = best
-    return answer
+    return answer, NewtonSteps(loss.coordinates, at, form=True, hessian=last)
 
 
 class _OwnMetric:

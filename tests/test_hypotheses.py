@@ -254,8 +254,8 @@ def test_a_hypothesis_far_from_the_estimate_is_reached_with_the_hessian_of_a_poi
     # of 209 coordinates: a Hessian costs 34 gradients, and its factor preconditions the steps at the end
     used, products, init, product = [], [], NewtonSteps.__init__, RestrictedCoordinates.hessian_product
 
-    def spy(self, coordinates, u, form, near=None, blocks=None):
-        init(self, coordinates, u, form, near, blocks)
+    def spy(self, coordinates, u, form, near=None, *others, **options):
+        init(self, coordinates, u, form, near, *others, **options)
         used.append((near is not None, self.smallest > 0))
 
     X, y = simulated(n=600, d=10, C=20)
