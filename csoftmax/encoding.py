@@ -268,15 +268,16 @@ def _encode_by_table(labels: NDArray[Any], low: int, high: int) -> tuple[NDArray
     present = np.zeros(high - low + 1, dtype=bool)
     # subtracted in 64 bits, unsigned ones as such: int8 labels may lie 255 apart, uint64 ones beyond int64
     wide = np.uint64 if labels.dtype.kind == "u" else np.int64
+    first = wide(low)
     for _, block in blocks_of(labels):
-        present[block.astype(wide) - wide(low)] = True
+        present[block.astype(wide, copy=False) - first] = True
     place = None if np.count_nonzero(present) == len(present) else (np.cumsum(present) - 1).astype(np.int32)
     codes = np.empty(len(labels), dtype=np.int32)
     for start, block in blocks_of(labels):
-        above = block.astype(wide) - wide(low)
+        above = block.astype(wide, copy=False) - first
         codes[start:start + len(block)] = above if place is None else place[above]
     found = np.arange(len(present)) if place is None else np.flatnonzero(present)
-    return (found.astype(wide) + wide(low)).astype(labels.dtype), codes
+    return (found.astype(wide, copy=False) + first).astype(labels.dtype, copy=False), codes
 
 
 def _encode_sorted(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
