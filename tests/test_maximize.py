@@ -651,8 +651,8 @@ def test_newton_cg_finds_steps_where_gradients_and_curvatures_are_small(seed):
     X, y = columns_far_apart(seed, 2, 2, in_logs=False)
     with pytest.warns(cs.SeparationWarning):
         result = cs.fit(X, y, solver="Newton-CG")
-    # of seeds up to 60 with two classes 25 took 1000 iterations by the mean loss itself; now 24 take 45 to 145, and one,
-    # 23, creeps as before
+    # of seeds up to 60 with two classes 25 took 1000 iterations by the mean loss itself; now 24 take 45 to 145, and 23
+    # alone creeps as before
     assert result.n_iter < 300
     ref = references_io.load("anes96")
     result = cs.fit(ref.X, ref.y, solver="Newton-CG")
