@@ -274,7 +274,7 @@ class MetricCoordinates:
         if self.penalized:
             penalty = self._penalty if self._l2_by_class is None else (
                 self._penalty_hessian().transpose(0, 2, 1, 3).reshape(2 * (self.n_coordinates,)))
-        return samples.whole_loss(samples.design() @ self._T, self.total_mass, penalty)
+        return samples.whole_loss(np.ascontiguousarray(self._T.T), self.total_mass, penalty)
 
     @property
     def held_whole(self) -> bool:
@@ -443,9 +443,8 @@ class MetricCoordinates:
         """The largest of x~_j' P^-1 x~_j over the rows, in units of 1 / W."""
         if (whole := self._whole_loss) is not None:
             return whole.largest_square()
-        columns = self.objective.samples.replace(n_classes=self._T.shape[1], counts=None, codes=None, offset=None,
-                                                 weights=self.objective.samples.mass())
-        return columns.row_maximum("logit_squares", np.ascontiguousarray(self._T.T))
+        T = np.ascontiguousarray(self._T.T)
+        return self.objective.samples.images(T).row_maximum("logit_squares", T)
 
     # --------------------------------------------------------------------------------- parameters in the units of X
 

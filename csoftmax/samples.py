@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from csoftmax._kernels_baseline import WholeLoss
 
 Array = NDArray[np.float64]
-RowVerb = Literal["log_likelihood", "residual", "probability", "log_probability", "logit_range", "logit_squares"]
+RowVerb = Literal["log_likelihood", "residual", "probability", "log_probability", "logit_range", "logit_squares",
+                  "logit"]
 
 # the kernels' numbers for what row_results can write
 _ROW_VERBS = {"log_likelihood": 0, "residual": 1, "probability": 2, "log_probability": 3, "logit_range": 4,
-              "logit_squares": 5}
+              "logit_squares": 5, "logit": 6}
 _FLOAT64, _FLOAT32 = kernels.KINDS["d"], kernels.KINDS["f"]
 
 
@@ -430,8 +431,13 @@ class DenseSamples:
         mass = self.mass()
         return float(self.n_samples if mass is None else mass.sum())
 
-    def whole_loss(self, z: Array, total_mass: float, penalty: Array | None) -> WholeLoss:
-        """Return the mean loss of rows z, (n_samples, q), in place of X's; see src/whole.pxi."""
+    def images(self, T: Array) -> DenseSamples:
+        """Return samples whose logits are T' x~, of shape (n_samples, q), T being `params`: x~ in other coordinates."""
+        return self.replace(n_classes=len(T), counts=None, codes=None, offset=None, weights=self.mass())
+
+    def whole_loss(self, T: Array, total_mass: float, penalty: Array | None) -> WholeLoss:
+        """Return the mean loss of rows T x~, T of shape (q, p), in place of x~; see src/whole.pxi."""
+        z = self.images(T).row_results("logit", T, np.empty((self.n_samples, len(T))))
         return kernels.WholeLoss(z, self.n_classes, *self._labels(0, self.n_samples), *self._extras(0, self.n_samples),
                                  self.mass(), total_mass, penalty)
 

@@ -24,6 +24,7 @@ cdef enum:
     LOG_PROBABILITY_ROWS = 3
     RANGE_ROWS = 4
     SQUARES_ROWS = 5
+    LOGIT_ROWS = 6
 
 
 cdef Py_ssize_t load_logits(const Source *x, Py_ssize_t start, const Layout *s, const Extras *e,
@@ -179,7 +180,7 @@ def row_results(int what, object X, int kind, const double[::1] shift, const dou
     """Write to `out` what each row has.
 
     `what` is 0: its log-likelihood (out has one column), 1: its residual, 2: its probabilities, 3: their logarithms,
-    4: the range of its logits over classes (one column), 5: the sum of their squares (one column).
+    4: the range of its logits over classes (one column), 5: the sum of their squares (one column), 6: its logits.
     """
     cdef Source x = make_source(X, kind)
     cdef Py_ssize_t b, n_rows, padded, r, k
@@ -202,7 +203,7 @@ def row_results(int what, object X, int kind, const double[::1] shift, const dou
                 logit_ranges(w.a, padded, &s, w.terms)
             elif what == SQUARES_ROWS:
                 logit_squares(w.a, padded, &s, w.terms)
-            else:
+            elif what != LOGIT_ROWS:
                 residuals(b * s.rows, n_rows, &s, &e, &w, y)
             if what == LOG_LIKELIHOOD_ROWS or what == RANGE_ROWS or what == SQUARES_ROWS:
                 for r in range(n_rows):
