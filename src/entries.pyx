@@ -90,8 +90,8 @@ def moments_of(const double[:, ::1] gram, double total_mass, bint intercept, dou
             moments[i, k] = gram[i, k] / total_mass - mean[i] * mean[k]
 
 
-def all_below(const double[::1] x, double times, const double[:, ::1] matrix):
-    """Whether a matrix has a positive diagonal, nowhere below x / times."""
+def bounded_by_diagonal(const double[::1] x, double times, const double[:, ::1] matrix):
+    """Whether a matrix has a positive diagonal, and x is at most `times` that."""
     cdef Py_ssize_t i
     for i in range(x.shape[0]):
         if not (matrix[i, i] > 0 and x[i] <= times * matrix[i, i]):
