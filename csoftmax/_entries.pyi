@@ -1,4 +1,4 @@
-"""What is done an entry at a time where each of NumPy's calls would take longer; see src/entries.pyx."""
+"""What is done a column or an entry at a time, where NumPy's calls would take longer; see src/entries.pyx."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -394,9 +394,10 @@ def _certificate(newton: NewtonSteps, gradient: Array, tol: float) -> tuple[Cert
     coordinates = newton.coordinates
     norm, mass = length(gradient), coordinates.total_mass
     if not newton.formed and norm <= tol and newton.positive_definite and newton.range_bound(norm) <= _SETTLED_RANGE:
-        newton.residual = 0.0
         decrement = norm * math.sqrt(mass * math.exp(newton.moved) / newton.smallest)
-        return Certificate(norm, newton.range_bound(norm), decrement, math.nan, newton.condition, True), None
+        if decrement <= CERTIFIED_RANGE * math.sqrt(mass):
+            newton.residual = 0.0
+            return Certificate(norm, newton.range_bound(norm), decrement, math.nan, newton.condition, True), None
     # A penalised Hessian is positive definite, and where its eigenvalues are lost in rounding a step still descends.
     stepping = newton.positive_definite or (newton.factorized and coordinates.penalized)
     step = newton.step(gradient) if stepping else np.full_like(gradient, np.nan)

@@ -236,8 +236,8 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     start = None if init is None else _initial_params(init, samples.params_shape)
 
     l2_by_coef = spread_penalty("l2", ridge, samples)
-    if is_penalty(sparse):
-        l1_by_coef = spread_penalty("l1", sparse, samples)
+    l1_by_coef = None if isinstance(sparse, float) and sparse == 0.0 else spread_penalty("l1", sparse, samples)
+    if l1_by_coef is not None and l1_by_coef.any():
         lasso = Lasso(LassoData(samples), l1_by_coef, l2_by_coef)
         return _finish_lasso(lasso, maximize_lasso(lasso, tol=tol, max_iter=int(max_iter), init=start,
                                                    callback=callback),

@@ -1,6 +1,6 @@
 # The mean loss of a small problem by the metric's coordinates, its gradient and its Hessian, each in one call.
 #
-# csoftmax.metric stands on it; in the modules for double alone. It stands on dense.pxi and hessian.pxi.
+# csoftmax.samples stands on it; in the modules for double alone. It stands on dense.pxi, hessian.pxi and small.pxi.
 #
 # Where a table is small what stands around its kernels takes longer than they do: of iris, whose gradient is 3 us and
 # whose Hessian 6, NumPy's calls made 13 and 25. Here the rows are z_j = T' x~_j, in memory, so that with Q Helmert's
@@ -49,6 +49,8 @@ cdef class WholeLoss:
 
     z is (n, q), C-contiguous; codes, counts, weights and offset are the kernels'; `mass` (n,) are the rows' weights
     times counts, or None; `penalty` is P, or the block that stands on its diagonal for each row of u, or None.
+
+    Threads may share it: it keeps nothing of a call.
     """
 
     cdef Source x
@@ -60,16 +62,11 @@ cdef class WholeLoss:
     cdef double total_mass
     cdef Py_ssize_t C, q, m
     cdef Py_ssize_t size        # of the penalty's blocks: q, or m
-    cdef double *rows           # (C, q): parameters
-    cdef double *pull           # (C, q): a gradient by them
-    cdef double *sums           # (C q q,)
-    cdef double *pairs          # (C (C - 1) / 2, q, q)
-    cdef double *blocks         # (C, C, q, q)
 
     def __cinit__(self, const double[:, ::1] z not None, Py_ssize_t n_classes, object codes,
                   const double[:, ::1] counts, const double[::1] weights, const double[:, ::1] offset,
                   const double[::1] mass, double total_mass, const double[:, ::1] penalty):
-        cdef Py_ssize_t C = n_classes, q = z.shape[1], pairs = C * (C - 1) // 2
+        cdef Py_ssize_t C = n_classes, q = z.shape[1]
         self.kept = z, codes, counts, weights, offset, mass, penalty
         self.x = make_source(z, FLOAT64)
         self.s = make_layout(self.x.n, q, False, C, False)
@@ -79,20 +76,17 @@ cdef class WholeLoss:
         self.total_mass = total_mass
         self.C, self.q, self.m = C, q, (C - 1) * q
         self.size = penalty.shape[0] if penalty is not None else self.m
-        self.rows = <double *> malloc((2 * C * q + (C + pairs + C * C) * q * q + 1) * sizeof(double))
-        if self.rows == NULL:
+
+    cdef Parameters by_rows(self, const double *u, double *rows) noexcept nogil:
+        # rows: (C, q)
+        helmert(u, self.C, self.q, rows)
+        return Parameters(rows, NULL, self.q, self.q)
+
+    cdef double *scratch(self, Py_ssize_t size) except NULL:
+        cdef double *memory = <double *> malloc((size + 1) * sizeof(double))
+        if memory == NULL:
             raise no_memory(&self.s)
-        self.pull = self.rows + C * q
-        self.sums = self.pull + C * q
-        self.pairs = self.sums + C * q * q
-        self.blocks = self.pairs + pairs * q * q
-
-    def __dealloc__(self):
-        free(self.rows)
-
-    cdef Parameters by_rows(self, const double *u) noexcept nogil:
-        helmert(u, self.C, self.q, self.rows)
-        return Parameters(self.rows, NULL, self.q, self.q)
+        return memory
 
     cdef const double *checked(self, const double[::1] u) except? NULL:
         if u.shape[0] != self.m:
@@ -104,17 +98,19 @@ cdef class WholeLoss:
         cdef const double *at = self.checked(u)
         cdef object gradient = empty(self.m)
         cdef double[::1] out = gradient
-        cdef Parameters params, pull = Parameters(self.pull, NULL, self.q, self.q)
+        cdef double *rows = self.scratch((2 * self.C + 1) * self.q)
+        cdef double *pulled = rows + self.C * self.q            # (C, q): the gradient by rows
+        cdef Parameters params, pull = Parameters(pulled, NULL, self.q, self.q)
         cdef double total = 0.0, value, shrink
         cdef Py_ssize_t i, k, first
         cdef bint done
         with nogil:
-            params = self.by_rows(at)
+            params = self.by_rows(at, rows)
             done = fused_pass(&self.x, &self.s, &self.e, &params, &total, &pull)
             value = -total / self.total_mass
-            helmert_adjoint(self.pull, self.C, self.q, self.sums)
+            helmert_adjoint(pulled, self.C, self.q, pulled + self.C * self.q)
             for i in range(self.m):
-                out[i] = self.pull[i] / -self.total_mass
+                out[i] = pulled[i] / -self.total_mass
             if self.penalty != NULL:
                 total = 0.0
                 for i in range(self.m):
@@ -125,6 +121,7 @@ cdef class WholeLoss:
                     out[i] += shrink
                     total += shrink * at[i]
                 value += 0.5 * total
+            free(rows)
         if not done:
             raise no_memory(&self.s)
         return value, gradient
@@ -136,43 +133,50 @@ cdef class WholeLoss:
         cdef double[:, ::1] out = hessian
         cdef Extras e = self.e
         cdef Parameters params
+        cdef double *rows
+        cdef double *pairs                                      # (C (C - 1) / 2, q, q)
+        cdef Py_ssize_t n_pairs = self.C * (self.C - 1) // 2
         cdef bint done
         if mass is not None:
             e.counts = NULL
             e.weights = &mass[0] if self.x.n > 0 else NULL
         if self.m == 0:
             return hessian
+        rows = self.scratch(self.C * self.q + (n_pairs + self.C * (self.C + 1)) * self.q * self.q)
+        pairs = rows + self.C * self.q
         with nogil:
-            params = self.by_rows(at)
-            done = hessian_pass(&self.x, False, self.C, &e, &params, self.pairs)
-            self.store_hessian(&out[0, 0])
+            params = self.by_rows(at, rows)
+            done = hessian_pass(&self.x, False, self.C, &e, &params, pairs)
+            if done:
+                self.store_hessian(pairs, pairs + n_pairs * self.q * self.q, &out[0, 0])
+            free(rows)
         if not done:
             raise no_memory(&self.s)
         return hessian
 
-    cdef void store_hessian(self, double *out) noexcept nogil:
-        # Q' B Q / W + P, B the blocks of all classes, whose rows sum to 0
+    cdef void store_hessian(self, const double *pair, double *blocks, double *out) noexcept nogil:
+        # Q' B Q / W + P, B the blocks of all classes, whose rows sum to 0; blocks: (C, C, q, q), and (C, q, q) for sums
         cdef Py_ssize_t C = self.C, q = self.q, m = self.m, size = q * q, i, k, a, b, j
-        cdef const double *pair = self.pairs
+        cdef double *sums = blocks + C * C * size
         cdef double *one
         cdef double *other
         cdef double x
-        memset(self.blocks, 0, C * C * size * sizeof(double))
+        memset(blocks, 0, C * C * size * sizeof(double))
         for i in range(C):
             for k in range(i + 1, C):
-                one = self.blocks + (i * C + k) * size
-                other = self.blocks + (k * C + i) * size
+                one = blocks + (i * C + k) * size
+                other = blocks + (k * C + i) * size
                 for j in range(size):
                     x = pair[j] / self.total_mass
                     one[j] = other[j] = -x
-                    self.blocks[i * (C + 1) * size + j] += x
-                    self.blocks[k * (C + 1) * size + j] += x
+                    blocks[i * (C + 1) * size + j] += x
+                    blocks[k * (C + 1) * size + j] += x
                 pair += size
-        helmert_adjoint(self.blocks, C, C * size, self.sums)
+        helmert_adjoint(blocks, C, C * size, sums)
         for a in range(C - 1):
-            helmert_adjoint(self.blocks + a * C * size, C, size, self.sums)
+            helmert_adjoint(blocks + a * C * size, C, size, sums)
             for b in range(a, C - 1):
-                one = self.blocks + (a * C + b) * size
+                one = blocks + (a * C + b) * size
                 for i in range(q):
                     for k in range(q):
                         x = one[i * q + k]
@@ -187,11 +191,11 @@ cdef class WholeLoss:
         cdef Extras none = make_extras(0, None, None, None, None, None, None)
         cdef const double *along = self.checked(v)
         cdef Parameters params
-        cdef Work w = make_work(&self.s, 0)
+        cdef Work w = make_work(&self.s, self.C * self.q)
         cdef Py_ssize_t b, r, n_rows
         cdef double largest = 0.0
         with nogil:
-            params = self.by_rows(along)
+            params = self.by_rows(along, w.more)
             pack_classes(&params, &self.s, w.packed)
             for b in range(n_blocks(self.x.n, &self.s)):
                 n_rows = load_logits(&self.x, b * self.s.rows, &self.s, &none, &w)

@@ -277,6 +277,20 @@ def test_a_hessian_too_dear_to_form_is_certified_by_conjugate_gradients():
     np.testing.assert_allclose(result.coef, dense.coef, rtol=0, atol=1e-8 * np.abs(dense.coef).max())
 
 
+def test_a_point_from_which_the_penalty_has_much_to_gain_is_not_settled_however_little_logits_would_move():
+    # under a large penalty logits are next to 0 at every point, and only the decrement tells of one that is far off
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((600, 60)), np.arange(600) % 20
+    coordinates = MetricCoordinates(cs.SoftmaxObjective(X, y, l2=1e18, fit_intercept=False))
+    u = 1e-4 * rng.standard_normal(coordinates.n_coordinates) / np.sqrt(coordinates.n_coordinates)
+    _, _, certificate = polish(MeanLoss(coordinates), u, 1e-3, form=False, may_step=False)
+    assert certificate.gradient_norm < 1e-3 and certificate.newton_range < 1e-8
+    # The penalty's mean is |u|^2 / 2: the decrement is |u| times the root of the mass. The data's part of the gradient,
+    # at most (600 / l2)^(1/2) = 2.4e-8, is 2.4e-4 of it.
+    assert certificate.newton_decrement == pytest.approx(np.sqrt(600 * float(u @ u)), rel=2.4e-4)
+    assert not certificate.holds
+
+
 def test_no_more_features_than_rows_is_needed_with_a_penalty_nor_an_intercept():
     rng = np.random.default_rng(2)
     X, y = rng.standard_normal((20, 50)), np.arange(20) % 3

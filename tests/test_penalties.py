@@ -64,6 +64,14 @@ def test_a_penalty_on_one_class_alone_makes_it_the_reference_of_that_feature():
     assert result.log_likelihood == pytest.approx(plain.log_likelihood, rel=1e-13, abs=0)
 
 
+@pytest.mark.parametrize("name", ["l1", "l2"])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_penalty_of_a_wrong_shape_is_refused_even_if_all_of_it_is_0(name, value):
+    X, y = random_problem()
+    with pytest.raises(ValueError, match=rf"{name} has shape \(7,\)"):
+        cs.fit(X, y, **{name: np.full(7, value)})
+
+
 def test_objective_gradient_hessian_and_product_agree_with_differences():
     X, y = random_problem()
     objective = cs.SoftmaxObjective(X, y, l2=random_penalty())

@@ -3,6 +3,9 @@
 Nothing stands on this file. It stands on csoftmax.metric and the compiled builds.
 """
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -70,6 +73,25 @@ def test_rows_without_mass_count_neither_in_a_range_nor_in_a_leverage():
     assert whole.logit_range(v) == pytest.approx(stepwise.logit_range(v), rel=1e-12)
     assert whole.logit_range(v) < 100
     assert whole.largest_leverage == pytest.approx(stepwise.largest_leverage, rel=1e-12)
+
+
+def test_threads_that_share_a_problem_held_whole_get_what_each_gets_alone():
+    whole, _ = both_ways(problem(n=1500, d=8, n_classes=5))
+    points = np.random.default_rng(0).standard_normal((4, whole.n_coordinates))
+
+    def at(u):
+        value, gradient = whole.loss_and_gradient(u)
+        return value, *gradient, *whole.hessian(u).ravel(), whole.logit_range(u)
+
+    alone = [at(u) for u in points]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(len(points)) as pool:
+            together = list(pool.map(at, [*points] * 200))
+    finally:
+        sys.setswitchinterval(interval)
+    assert together == alone * 200
 
 
 def test_a_direction_that_is_not_finite_has_no_range():
