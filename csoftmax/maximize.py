@@ -464,7 +464,7 @@ def _lbfgs(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int
     forever = 10 * max_iter
     cost, dense = hessian_cost(coordinates), coordinates.n_coordinates <= DENSE_LIMIT
     by_blocks = blocks_serve(coordinates) and (cost > _DEAR_HESSIAN or not dense)
-    to_blocks, to_hessian = max(10, round(blocks_cost(coordinates))), max(10, round(cost / 3))
+    to_blocks, to_hessian = max(10, round(blocks_cost(coordinates))), max(8, round(cost / 3))
     budget = to_blocks if by_blocks else to_hessian if dense else forever
     metric: NewtonSteps | ClassBlocks | None = None
     nfev = n_metrics = 0
