@@ -259,6 +259,7 @@ def test_the_hessians_metric_takes_fewer_iterations_than_the_bound_alone(monkeyp
     rng = np.random.default_rng(5)
     X = rng.standard_normal((400, 20))
     y = (8 * X[:, 0] + X[:, 1] + rng.logistic(size=400) > 0) + 2 * (X[:, 2] + rng.logistic(size=400) > 0)
+    monkeypatch.setattr(maximize_module, "_HAND_OVER", 0.0)  # to the tolerance by the method alone
     iterations = cs.fit(X, y, l2=1e-3, solver="L-BFGS-B").n_iter
     monkeypatch.setattr(maximize_module, "hessian_cost", lambda coordinates: 1e6)  # the next metric is never entered
     monkeypatch.setattr(maximize_module, "_DEAR_HESSIAN", np.inf)
