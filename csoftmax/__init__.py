@@ -7,7 +7,10 @@ Every equation behind it is a function: `log_likelihood`, `gradient`, `hessian`,
 `logsumexp` stand beside them. README.md has the map of the source.
 """
 
-from csoftmax import datasets
+from csoftmax import (
+    _dispatch,  # noqa: F401 -- first: where the compiled modules are missing it says what is to be done
+    datasets,
+)
 from csoftmax.comparison import Comparison, compare
 from csoftmax.fitting import fit
 from csoftmax.formula import fit_formula

@@ -43,6 +43,8 @@ DEFAULT_MAX_ITER = 1000
 
 # A gradient along a left-out direction of collinear columns that is more than rounding of exactly collinear ones.
 HIDDEN_GRADIENT = 1e-12
+# What rounding leaves of the scaled gradient, as a rule.
+_LEAST_GRADIENT = 1e-15
 # Iterations without progress after which a method is left.
 _MAX_IDLE = 5
 # Ten times as many evaluations are still what MINPACK's and L-BFGS-B's counters, of 32 bits, hold.
@@ -123,8 +125,9 @@ def check_stopping(tol: Any, max_iter: Any) -> None:
     """Raise ValueError unless `tol` is in (0, 1e-3] and `max_iter` a whole number from 1."""
     is_number = isinstance(tol, numbers.Real) and not isinstance(tol, bool)
     if not (is_number and 0 < tol <= NEAR):
-        raise ValueError(f"tol is {tol!r}; a positive number up to {NEAR:g} is wanted: from a larger gradient the "
-                         f"Newton steps at the end are not tried")
+        too_large = is_number and tol > NEAR
+        raise ValueError(f"tol is {tol!r}; a positive number up to {NEAR:g} is wanted"
+                         f"{': from a larger gradient no Newton steps are tried at the end' if too_large else ''}")
     if isinstance(max_iter, bool) or not hasattr(max_iter, "__index__") or not 1 <= int(max_iter) <= _MOST_ITERATIONS:
         raise ValueError(f"max_iter is {max_iter!r}; a whole number from 1 is wanted, up to {_MOST_ITERATIONS}")
 
@@ -216,7 +219,7 @@ def _maximize(method: str, loss: MeanLoss, u: Array, stopper: _Stopper, max_iter
     if stopper.finished:  # by an exception, which scipy's methods tell of in several ways or take for a failure
         answer.success, answer.message = stopper.outcome
     n_iter = stopper.n_iter
-    may_step = not stopper.iterations.stopped_by_callback and n_iter < max_iter
+    may_step = not stopper.iterations.stopped_by_callback and (n_iter < max_iter or stopper.outcome[0])
     newton, blocks = (metric, None) if isinstance(metric, NewtonSteps) else (None, metric)
     form = newton is not None or method in ("lm", "trust-exact")
     exists = exists or coordinates.penalized
@@ -400,9 +403,9 @@ def _lm(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[Opt
         value, gradient = loss.both(u)
         norm = length(gradient)
         if norm < least:
-            best, least = u.copy(), norm
             if stopper.n_iter >= max_iter:
                 raise StopIteration
+            best, least = u.copy(), norm
             stopper.reached(best, value, norm)
         return gradient
 
@@ -545,6 +548,9 @@ def _message(certificate: Certificate, tol: float, n_iter: int, max_iter: int, i
         return (f"columns of X are so nearly collinear that double precision cannot tell their effects apart, yet the "
                 f"data do (gradient {hidden:.2g} along what was left out): put differences of such columns in their "
                 f"place; {figures}")
+    if tol < _LEAST_GRADIENT and tol < certificate.gradient_norm < 1e3 * _LEAST_GRADIENT:
+        return (f"not converged after {n_iter} iterations: {figures}; rounding leaves a gradient of about "
+                f"{_LEAST_GRADIENT:g}: a larger tol is wanted")
     if certificate.gradient_norm <= tol and not np.isnan(certificate.newton_range):
         return (f"columns of X are so ill-conditioned that double precision does not settle the logits: {figures}; "
                 f"drop columns that are nearly collinear with others, put differences in their place, or raise a "

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RegularizationPath:
     """The fits of a decreasing sequence of penalties.
 
@@ -52,6 +52,7 @@ class RegularizationPath:
     certificates : tuple of Certificate
     messages : tuple of str
     n_iter : ndarray of shape (n_penalties,), int
+        Of L-BFGS-B: 0 where Newton steps from the point before suffice.
     classes : ndarray of shape (n_classes,)
     feature_names : list of str
 
@@ -128,6 +129,11 @@ class RegularizationPath:
         from csoftmax.plotting import plot_path
         return plot_path(self, axes, n_labels)
 
+    def __repr__(self) -> str:
+        return (f"<RegularizationPath: {len(self.penalties)} penalties from {self.penalties[0]:.4g} to "
+                f"{self.penalties[-1]:.4g}, {len(self.classes)} classes, {len(self.feature_names)} features, "
+                f"{int(self.success.sum())} points certified>")
+
     def __str__(self) -> str:
         lines = [f"Regularization path: {len(self.classes)} classes, {len(self.feature_names)} features, l1_ratio "
                  f"{self.l1_ratio:g}", f"{'penalty':>12}{'n_active':>10}{'df':>9}{'log-lik.':>15}{'pseudo R2':>11}"]
@@ -169,7 +175,7 @@ def regularization_path(X: ArrayLike, y: ArrayLike, *, penalties: ArrayLike | No
     offset : array-like of shape (n_samples, n_classes), optional
     tol : float
     max_iter : int
-        For each penalty.
+        Of L-BFGS-B, for each penalty.
     n_threads : int, optional
 
     Returns

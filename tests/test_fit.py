@@ -346,3 +346,23 @@ def test_what_stands_for_another_programs_keyword_is_an_argument_or_a_method():
             assert argument in known
         for method in re.findall(r"result\.(\w+)", hint):
             assert hasattr(cs.SoftmaxResult, method)
+
+
+@pytest.mark.parametrize("solver", ["lm", "L-BFGS-B", "trust-exact"])
+def test_as_many_iterations_as_a_fit_takes_are_enough(solver):
+    penguins = cs.datasets.load_penguins().dropna()
+    X, y = penguins[["flipper_length_mm", "body_mass_g"]], penguins["species"]
+    n_iter = cs.fit(X, y, solver=solver).n_iter
+    result = cs.fit(X, y, solver=solver, max_iter=n_iter)
+    assert result.success and result.n_iter == n_iter
+    seen = []
+    with pytest.warns(cs.ConvergenceWarning, match=f"stopped at max_iter={n_iter - 1} "):
+        short = cs.fit(X, y, solver=solver, max_iter=n_iter - 1, callback=seen.append)
+    assert not short.success and len(seen) == short.n_iter == n_iter - 1
+    np.testing.assert_array_equal(short.params, seen[-1].params)
+
+
+def test_a_tolerance_below_rounding_is_told():
+    penguins = cs.datasets.load_penguins().dropna()
+    with pytest.warns(cs.ConvergenceWarning, match="rounding leaves a gradient of about 1e-15: a larger tol is wanted"):
+        cs.fit(penguins[["flipper_length_mm", "body_mass_g"]], penguins["species"], tol=1e-18)

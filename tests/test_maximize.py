@@ -558,8 +558,9 @@ def test_a_fit_that_goes_on_since_a_maximum_exists_goes_on_counting(solver):
     assert result.success and seen == list(range(1, result.n_iter + 1))
     assert len(result.history.gradient_norm) == result.n_iter + 1
     assert result.history.gradient_norm[-1] == result.certificate.gradient_norm
-    with pytest.warns(cs.ConvergenceWarning, match=f"stopped at max_iter={result.n_iter - 1} iterations"):
-        assert cs.fit(X, y, solver=solver, max_iter=result.n_iter - 1).n_iter == result.n_iter - 1
+    few = result.n_iter // 2
+    with pytest.warns(cs.ConvergenceWarning, match=f"stopped at max_iter={few} iterations"):
+        assert cs.fit(X, y, solver=solver, max_iter=few).n_iter == few
 
 
 @pytest.mark.parametrize("options", [{}, {"solver": "L-BFGS-B"}, {"l1": 0.5}, {"bias_reduction": "firth"}])

@@ -129,3 +129,9 @@ def test_a_path_takes_weights_of_the_smallest_numbers():
     plain = cs.regularization_path(X, y, n_penalties=3)
     tiny = cs.regularization_path(X * 2.0**-30, y, sample_weight=np.full(40, 2.0**-1020), n_penalties=3)
     np.testing.assert_allclose(tiny.coef * 2.0**-30, plain.coef, rtol=1e-6, atol=1e-9)
+
+
+def test_a_path_is_shown_in_one_line():
+    X, y = np.random.default_rng(0).normal(size=(30, 2)), np.arange(30) % 3
+    text = repr(cs.regularization_path(X, y, penalties=[8.0, 2.0, 0.5]))
+    assert text == "<RegularizationPath: 3 penalties from 8 to 0.5, 3 classes, 2 features, 3 points certified>"

@@ -5,7 +5,9 @@ Nothing stands on this file. It stands on the installed package's own source.
 
 import ast
 import importlib
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +143,15 @@ def test_import_csoftmax_imports_no_optional_library():
 
 COMPILED = ["_cpu", "_handoff", "_entries", "cython_softmax",
             *(f"_kernels_{level}{precision}" for level in ("baseline", "v3", "v4") for precision in ("", "_single"))]
+
+
+def test_missing_compiled_modules_are_told_with_what_to_do(tmp_path):
+    shutil.copytree(PACKAGE, tmp_path / "csoftmax", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
+    # -S: without site-packages, where an installed csoftmax may be found first
+    run = subprocess.run([sys.executable, "-S", "-c", "import csoftmax"], cwd=tmp_path, capture_output=True, text=True,
+                         env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert "ImportError: csoftmax's compiled modules are missing" in run.stderr
+    assert "build_ext --inplace" in run.stderr
 
 
 def stubbed(module):
