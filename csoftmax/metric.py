@@ -1,6 +1,6 @@
 """The metric in which the maximisation does not see the units of X, as coordinates for theta.
 
-`maximize` and all that speaks of a maximum stand on it. It stands on `objective`.
+`maximize` and all that speaks of a maximum stand on it. It stands on `objective`, `samples` and `_entries`.
 
 The loss is bounded by the quadratic form of (I - 11'/C) x P, with
 
@@ -119,8 +119,7 @@ class MetricCoordinates:
         self.penalized_by_class = self._l2_by_class is not None
 
     def _factorize(self, gram: Array, l2: Array) -> None:
-        fit_intercept = self.objective.samples.fit_intercept
-        d = self.objective.samples.n_features
+        fit_intercept, d = self._samples.fit_intercept, self._samples.n_features
         self._mean_squares = gram.diagonal() / self.total_mass
         moments, mean = np.empty((d, d)), np.empty(d)
         _entries.moments_of(gram, self.total_mass, fit_intercept, moments, mean)
@@ -183,7 +182,7 @@ class MetricCoordinates:
 
     def _unseen_directions(self, dropped: Array, moments: Array, mean: Array) -> Array:
         if not dropped.shape[1]:
-            return np.empty((self.objective.samples.params_shape[1], 0))
+            return np.empty((self._samples.params_shape[1], 0))
         features = dropped / _column_norms(moments)[:, np.newaxis]
         return np.concatenate([features, -mean[np.newaxis] @ features]) if self._samples.fit_intercept else features
 
@@ -194,7 +193,7 @@ class MetricCoordinates:
         columns = np.concatenate([factor, beside], axis=1)
         if samples.fit_intercept:
             columns = np.concatenate([columns, -mean[np.newaxis] @ columns])
-        blocks = samples._blocks(3 * q)
+        blocks = samples.blocks(3 * q)
         largest = np.zeros(q)
         for start, stop in blocks:
             image = samples.part(slice(start, stop)).design() @ columns[:, q:]
@@ -268,7 +267,7 @@ class MetricCoordinates:
     def _whole_loss(self) -> WholeLoss | None:
         """The mean loss in one call, of a problem of which a copy of the rows and a few matrices are small."""
         samples = self._samples
-        if type(self) is not MetricCoordinates or len(samples._blocks()) > 1 or self.n_coordinates > _WHOLE_COORDINATES:
+        if len(samples.blocks()) > 1 or self.n_coordinates > _WHOLE_COORDINATES:
             return None
         penalty: Array | None = None
         if self.penalized:
@@ -316,7 +315,7 @@ class MetricCoordinates:
         coef, tau, pull, penalty, shifted = _entries.rounding_sums(
             self._T_all, u, self._mean_squares, self._largest_l2, self._shift, self._scale)
         logit = eps * (math.sqrt((2 * p + q + C + 70) * coef) + 2.0 * self._largest_offset)
-        start, stop = samples._blocks()[-1]
+        start, stop = samples.blocks()[-1]
         entry = eps * math.sqrt(C + 2 * p + 20 + 2 * (stop - start + 16 + samples.n_samples // (stop - start)))
         gradient = entry * math.sqrt(C * tau) + eps * math.sqrt((q + d + 2 * C + 8) * pull)
         hessian = 2.0 * entry * tau + eps * q * C
@@ -436,7 +435,7 @@ class MetricCoordinates:
         """Return the largest range over classes of any row's change of logits along v."""
         if (whole := self._whole_loss) is not None:
             return whole.logit_range(v)
-        return self.objective.samples.row_maximum("logit_range", self.standardized_rows(v))
+        return self._samples.row_maximum("logit_range", self.standardized_rows(v))
 
     @functools.cached_property
     def largest_leverage(self) -> float:
@@ -444,7 +443,7 @@ class MetricCoordinates:
         if (whole := self._whole_loss) is not None:
             return whole.largest_square()
         T = np.ascontiguousarray(self._T.T)
-        return self.objective.samples.images(T).row_maximum("logit_squares", T)
+        return self._samples.images(T).row_maximum("logit_squares", T)
 
     # --------------------------------------------------------------------------------- parameters in the units of X
 

@@ -29,12 +29,12 @@ class RefinedCoordinates(MetricCoordinates):
 
     def __init__(self, whole: MetricCoordinates, origin: Array) -> None:
         self.__dict__.update(whole.__dict__)
-        self.__dict__.pop("_whole_loss", None)
+        self._whole_loss = None  # that of u
         self.whole, self.origin = whole, origin
         samples = whole.objective.samples
         T, rows, self._penalty_gradient = whole.extended(origin)
         z, logits = np.empty((samples.n_samples, T.shape[1])), np.empty((samples.n_samples, samples.n_classes))
-        for start, stop in samples._blocks():
+        for start, stop in samples.blocks():
             design = samples.part(slice(start, stop)).design(np.longdouble)
             z[start:stop] = design @ T
             sums = design @ rows.T
@@ -56,7 +56,7 @@ class RefinedCoordinates(MetricCoordinates):
         """Return that of the log-likelihood, a sum in long double, 1 - p as the sum of the others' probabilities."""
         samples, C = self._samples, self.n_classes
         gradient, others = np.zeros(params.shape, dtype=np.longdouble), 1.0 - np.eye(C)
-        for start, stop in samples._blocks():
+        for start, stop in samples.blocks():
             part = samples.part(slice(start, stop))
             p = part.row_results("probability", params, np.empty((part.n_samples, C)))
             if part.counts is None:

@@ -76,7 +76,7 @@ class RestrictedCoordinates(MetricCoordinates):
 
     def __init__(self, whole: MetricCoordinates, plane: Plane) -> None:
         self.__dict__.update(whole.__dict__)
-        self.__dict__.pop("_whole_loss", None)
+        self._whole_loss = None  # that of u
         self.whole = whole
         self._n_fixed = len(plane.A)
         self.n_coordinates = whole.n_coordinates - self._n_fixed

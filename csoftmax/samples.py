@@ -1,6 +1,6 @@
 """Samples in memory, and what is summed over them: the seam between the data and everything above.
 
-`likelihood`, `objective` and `encoding` stand on it. It stands on the kernels and on row blocks.
+`likelihood`, `objective` and `encoding` stand on it. It stands on the kernels, `_entries` and row blocks.
 Another kind of data (sparse, on disk, on a cluster) answers the same verbs, and nothing above changes.
 """
 
@@ -74,7 +74,7 @@ class DenseSamples:
         self.scale: Array | None = None
         self._mass: Array | None = None
         self._class_totals: Array | None = None
-        self._whole: Any = None  # the kernel and its arguments, where one block is all
+        self._one_block: Any = None  # the kernel and its arguments, where one block is all
 
     @property
     def X(self) -> NDArray[Any]:
@@ -94,7 +94,8 @@ class DenseSamples:
 
     # ------------------------------------------------------------------------------------------ loading blocks
 
-    def _blocks(self, row_elements: int | None = None) -> list[tuple[int, int]]:
+    def blocks(self, row_elements: int | None = None) -> list[tuple[int, int]]:
+        """Return the blocks (start, stop) of rows whose sums are taken apart; of so many numbers a row."""
         return row_blocks(self.n_samples, row_elements or self.n_features + self.n_classes)
 
     def _rows(self, start: int, stop: int) -> tuple[NDArray[Any], int, Array | None, Array | None]:
@@ -141,21 +142,21 @@ class DenseSamples:
                 *self._extras(start, stop), None)
 
         total = 0.0  # not sum(): from Python 3.12 on it compensates, and would differ from the loop below
-        for value in map_blocks(block, self._blocks(), self.n_threads):
+        for value in map_blocks(block, self.blocks(), self.n_threads):
             total += value
         return total
 
     def log_likelihood_and_gradient(self, params: Array) -> tuple[float, Array]:
         """Return the log-likelihood and its gradient, of the shape of `params`, in one pass over X."""
-        if self._whole is not None:  # small problems are called often: 5 us less
-            kernel, rows, rest = self._whole
+        if self._one_block is not None:  # small problems are called often: 5 us less
+            kernel, rows, rest = self._one_block
             part = np.empty(self.params_shape)
             return kernel(*rows, params, self.fit_intercept, *rest, part), part
         sums = self._sums()
-        blocks = self._blocks()
+        blocks = self.blocks()
         if len(blocks) == 1:
-            self._whole = (sums.log_likelihood_and_gradient, self._rows(*blocks[0]),
-                           (*self._labels(*blocks[0]), *self._extras(*blocks[0])))
+            self._one_block = (sums.log_likelihood_and_gradient, self._rows(*blocks[0]),
+                               (*self._labels(*blocks[0]), *self._extras(*blocks[0])))
             return self.log_likelihood_and_gradient(params)
 
         def block(start: int, stop: int) -> tuple[float, Array]:
@@ -183,7 +184,7 @@ class DenseSamples:
             return part
 
         product = np.zeros(self.params_shape)
-        for part in map_blocks(block, self._blocks(), self.n_threads, product.nbytes):
+        for part in map_blocks(block, self.blocks(), self.n_threads, product.nbytes):
             product += part
         return product
 
@@ -211,7 +212,7 @@ class DenseSamples:
                    part)
             return part
 
-        blocks = self._blocks()
+        blocks = self.blocks()
         if len(blocks) == 1:
             return block(*blocks[0])
         total = np.zeros((n_matrices, p, p))
@@ -230,7 +231,7 @@ class DenseSamples:
                          None if mass is None else mass[start:stop], part)
             return part
 
-        parts = map_blocks(block, self._blocks(self.n_features), self.n_threads, 8 * p * p)
+        parts = map_blocks(block, self.blocks(self.n_features), self.n_threads, 8 * p * p)
         gram = next(parts)
         for part in parts:
             gram += part
@@ -263,7 +264,7 @@ class DenseSamples:
             return total
 
         total = np.zeros((len(first), p, p))
-        blocks = self._blocks(p + self.n_classes ** 2)  # `scores` may have a matrix for each row
+        blocks = self.blocks(p + self.n_classes ** 2)  # `scores` may have a matrix for each row
         for outer in map_blocks(block, blocks, self._threads_for(total.nbytes), total.nbytes):
             total += outer
         product = np.empty(2 * (self.n_classes - 1, p))
@@ -351,7 +352,7 @@ class DenseSamples:
     def row_results(self, what: RowVerb, params: Array, out: Array) -> Array:
         """Write what each row has at `params` to `out`, of shape (n_samples, 1 or n_classes), and return it."""
         for _ in map_blocks(lambda start, stop: self._row_block(what, params, start, stop, out[start:stop]),
-                            self._blocks(), self.n_threads):
+                            self.blocks(), self.n_threads):
             pass
         return out
 
@@ -365,7 +366,7 @@ class DenseSamples:
             values = out[:, 0] if mass is None else out[mass[start:stop] > 0, 0]
             return float(values.max(initial=0.0))
 
-        found = list(map_blocks(block, self._blocks(), self.n_threads))
+        found = list(map_blocks(block, self.blocks(), self.n_threads))
         return found[0] if len(found) == 1 else float(np.max(found))
 
     def _row_block(self, what: RowVerb, params: Array, start: int, stop: int, out: Array) -> None:
@@ -389,7 +390,7 @@ class DenseSamples:
                                   part)
             return part
 
-        parts = map_blocks(block, self._blocks(self.n_features), self.n_threads)
+        parts = map_blocks(block, self.blocks(self.n_features), self.n_threads)
         totals = next(parts)
         for part in parts:
             totals[0] += part[0]
@@ -447,7 +448,7 @@ class DenseSamples:
         """Return the same samples with some attributes changed; arrays are shared."""
         other = object.__new__(type(self))  # 1 us, where copy.copy takes 6
         other.__dict__.update(self.__dict__)
-        other._mass = other._whole = other._class_totals = None
+        other._mass = other._one_block = other._class_totals = None
         for name, value in changes.items():
             if not hasattr(self, name):
                 raise AttributeError(name)
