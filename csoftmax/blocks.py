@@ -38,6 +38,8 @@ class ClassBlocks:
 
     Attributes
     ----------
+    u : ndarray of shape (n_coordinates,)
+        The point.
     factorized : bool
         Whether all blocks are positive definite.
     """

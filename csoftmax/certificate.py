@@ -1,6 +1,6 @@
 """The certificate: what proves that a maximum was reached, and the Newton steps that lead there.
 
-`maximize`, and what finds a maximum of another kind, stand on it. It stands on `blocks` and `metric`.
+`maximize`, and what finds a maximum of another kind, stand on it. It stands on `blocks`, `metric` and `_entries`.
 """
 
 from __future__ import annotations
@@ -174,6 +174,8 @@ class NewtonSteps:
 
     Attributes
     ----------
+    u : ndarray of shape (n_coordinates,)
+        The point.
     smallest : float
         Not above the smallest eigenvalue of a formed Hessian, up to rounding: H - smallest I has a Cholesky factor.
         Over a change of logits of range rho each eigenvalue changes by at most the factor exp(rho), so that of a

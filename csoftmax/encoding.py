@@ -1,6 +1,6 @@
 """The user's X, y, weights and offset, checked once and encoded as samples.
 
-`objective` and `fitting` stand on `encode`, `likelihood` on the shape checks. This stands on `samples`.
+`objective` and `fitting` stand on `encode`, `likelihood` on the shape checks. This stands on `samples` and `_entries`.
 y is encoded a block of rows at a time, so that no second copy of a long label array exists; pandas is never
 imported: a DataFrame, a Series or a Categorical is known by its attributes.
 """

@@ -411,7 +411,8 @@ def _lm(loss: MeanLoss, u: Array, stopper: _Stopper, max_iter: int) -> tuple[Opt
 
     try:
         # The first step may move the coordinates by 10; the scale of all of them is 1 in the metric. Where steps shrink
-        # the gradient's square by less than a tenth, and are to, another method takes over.
+        # the gradient's square by less than a tenth, and are to, another method takes over. Rows of a Hessian are its
+        # columns: col_deriv, for MINPACK wants those, spares a transposed copy.
         _, _, found, message, status = leastsq(gradient, u, Dfun=hessian, col_deriv=True, full_output=True, ftol=0.1,
                                                xtol=1e-12, maxfev=10 * max_iter, factor=10.0, diag=np.ones(len(u)))
         answer = OptimizeResult(success=status in (1, 2, 3, 4), status=status, message=message, nfev=found["nfev"])

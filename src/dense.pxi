@@ -1,6 +1,7 @@
 # The fused pass over dense rows: log-likelihood, gradient, Hessian product, and what each row has.
 #
-# csoftmax.samples stands on it. It stands on load.pxi, tiles.pxi and residuals.pxi.
+# csoftmax.samples, hessian.pxi, whole.pxi and capi.pxi stand on it. It stands on load.pxi, tiles.pxi and
+# residuals.pxi.
 #
 # Every function here walks over blocks of rows that stay in the L2 cache, in four stages:
 #

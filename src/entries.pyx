@@ -28,9 +28,10 @@ cdef inline double reach_of(double low, double high, double center) noexcept nog
 
 
 def standardize(const double[:, ::1] totals, double total_mass, bint intercept, double[:, ::1] out):
-    """Write each column's shift and scale to the two rows of `out`; return the first column without, or -1.
+    """Write each column's shift and scale to the two rows of `out`; return the first column that has none, or -1.
 
-    The rows of `totals` are each column's sum, least and largest value. See DenseSamples.standardized.
+    That is one whose range is not finite. The rows of `totals` are each column's sum, least and largest value. See
+    DenseSamples.standardized.
     """
     cdef Py_ssize_t i
     cdef int exponent

@@ -1,7 +1,8 @@
 # Sums over rows of outer products of the features: the Hessian, those of scores, the Gram matrix; scores by group; and
 # each column's total and range.
 #
-# csoftmax.samples stands on it; in the modules for double alone. It stands on load.pxi, tiles.pxi and residuals.pxi.
+# csoftmax.samples and whole.pxi stand on it; in the modules for double alone. It stands on dense.pxi and what that
+# stands on.
 
 # The Hessian's block i < k is sum_r q[r] x~_r x~_r', q[r] = mass[r] p[r, i] p[r, k]: symmetric, and of p (p + 1) / 2
 # products of two columns, which are the same in all blocks. With the rows in the lanes, and a tile of pairs of classes
