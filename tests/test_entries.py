@@ -224,7 +224,7 @@ def test_the_sums_of_rounding_errors_are_those_of_their_formulas(p, q, d, n_rows
     rng = np.random.default_rng(6)
     T, u = rng.standard_normal((p, q)), rng.standard_normal(n_rows * q)
     mean_squares, l2 = rng.uniform(size=p), rng.uniform(size=d)
-    shift, scale = rng.standard_normal(d), rng.uniform(size=d)
+    shift, scale = rng.uniform(-1, 1, size=(2, d))
     squares = np.square(T)
     coef = squares @ np.square(u.reshape(n_rows, q)).sum(axis=0)
     want = (coef.sum(), (mean_squares @ squares).sum(), (np.square(l2) * coef[:d] @ squares[:d]).sum(), l2 @ coef[:d],
