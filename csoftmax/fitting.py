@@ -239,8 +239,7 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     l1_by_coef = None if isinstance(sparse, float) and sparse == 0.0 else spread_penalty("l1", sparse, samples)
     if l1_by_coef is not None and l1_by_coef.any():
         lasso = Lasso(LassoData(samples), l1_by_coef, l2_by_coef)
-        return _finish_lasso(lasso, maximize_lasso(lasso, tol=tol, max_iter=int(max_iter), init=start,
-                                                   callback=callback),
+        return _finish_lasso(maximize_lasso(lasso, tol=tol, max_iter=int(max_iter), init=start, callback=callback),
                              unpenalized_features(np.maximum(l1_by_coef, l2_by_coef), samples), data,
                              max_iter, named_features=hasattr(X, "columns"), reference=reference, l2=ridge, l1=sparse,
                              response_name=_response_name(y), nobs=nobs, weight_type=weight_type,
@@ -293,7 +292,7 @@ def _wants_a_reason(maximum: Maximum | LassoMaximum, max_iter: int) -> bool:
     return not maximum.success and (maximum.ended_by_itself or maximum.n_iter >= max_iter >= DEFAULT_MAX_ITER)
 
 
-def _finish_lasso(lasso: Lasso, maximum: LassoMaximum, free: NDArray[np.intp], data: EncodedData, max_iter: int,
+def _finish_lasso(maximum: LassoMaximum, free: NDArray[np.intp], data: EncodedData, max_iter: int,
                   **shown: Any) -> SoftmaxResult:
     """Return the result of a fit with l1 > 0, which needs no data for what it tells; warn if there is no maximum.
 
