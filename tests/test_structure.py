@@ -191,7 +191,10 @@ def test_stubs_have_the_parameters_of_compiled_functions(module):
     tree = ast.parse((PACKAGE / f"{source}.pyi").read_text(encoding="utf-8"))
     extension = compiled(module)
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, ast.ClassDef):
+            members = {member for member in dir(getattr(extension, node.name)) if not member.startswith("_")}
+            assert members == {member.name for member in node.body if not member.name.startswith("_")}
+        elif isinstance(node, ast.FunctionDef):
             function = getattr(extension, node.name)
             names = [argument.arg for argument in node.args.args]
             if not names:
