@@ -297,7 +297,7 @@ class NewtonSteps:
         # What is left of the residual is to move no logit by half the range that is settled, unless that is below
         # rounding; and is a hundredth of the step at the most.
         norm = length(gradient)
-        self.residual = min(max(0.5 * _SETTLED_RANGE * norm / self.range_bound(norm), 1e-10 * norm), 1e-2 * norm)
+        self.residual = min(max(0.5 * _SETTLED_RANGE / self.range_bound(1.0), 1e-10 * norm), 1e-2 * norm)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             step, failed = cg(self._operator, -gradient, rtol=0.0, atol=self.residual, M=self._preconditioner,
                               maxiter=_MAX_NEAR_PRODUCTS if self._near else _MAX_PRODUCTS)
