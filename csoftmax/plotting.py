@@ -230,7 +230,7 @@ def plot_convergence(result: SoftmaxResult, axes: Any) -> NDArray[Any]:
         raise ValueError(f"axes has {len(panels)} axes; 2 are wanted, of the gradient and of the log-likelihood")
     iterations = np.arange(1, len(history.gradient_norm) + 1)
     gain = history.penalized_log_likelihood[-1] - history.penalized_log_likelihood
-    what = "log-likelihood to gain" if result.success else "log-likelihood below the last, no maximum"
+    what = "log-likelihood to gain" if result.success else "L below the last point's"
     for panel, values, name in ((panels[0], history.gradient_norm, "gradient norm"), (panels[1], gain, what)):
         values = np.where(values > 0, values, np.nan)  # a logarithm of no more than that
         panel.plot(iterations, values, "-o", color=_COLOURS[0], linewidth=1.4, markersize=4)
@@ -238,10 +238,12 @@ def plot_convergence(result: SoftmaxResult, axes: Any) -> NDArray[Any]:
             panel.set_yscale("log")
         else:
             panel.set_yticks([])
-            panel.text(0.5, 0.5, "nothing", transform=panel.transAxes, ha="center", fontsize=9, color=_INK)
+            panel.text(0.5, 0.5, "no change", transform=panel.transAxes, ha="center", fontsize=9, color=_INK)
         panel.set_ylabel(name, fontsize=9, color=_INK)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         _plain_axes(panel)
+    if not result.success:
+        panels[0].set_title("not a maximum", fontsize=9, color=_INK)
     moved = len(iterations) < 2 or history.gradient_norm[-1] != history.gradient_norm[-2]
     last = "(last: after the Newton steps at the end)" if moved else "(last: where it stopped)"
     panels[1].set_xlabel(f"iteration {last}", fontsize=9, color=_INK)
