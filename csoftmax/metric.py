@@ -118,6 +118,10 @@ class MetricCoordinates:
         self.n_coordinates = (self.n_classes - 1) * self._T.shape[1]
         self.penalized_by_class = self._l2_by_class is not None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # what is compiled points into arrays; a copy makes its own when it is first asked for it
+        return {name: value for name, value in self.__dict__.items() if name != "_whole_loss"}
+
     def _factorize(self, gram: Array, l2: Array) -> None:
         fit_intercept, d = self._samples.fit_intercept, self._samples.n_features
         self._mean_squares = gram.diagonal() / self.total_mass
