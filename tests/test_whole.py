@@ -3,6 +3,8 @@
 Nothing stands on this file. It stands on csoftmax.metric and the compiled builds.
 """
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -99,6 +101,16 @@ def test_another_number_of_coordinates_is_refused():
                  whole._whole_loss.logit_range):
         with pytest.raises(ValueError, match=r"u has 3 entries; 12 are wanted"):
             call(np.zeros(3))
+    with pytest.raises(ValueError, match=r"mass has 39 entries; 40 are wanted"):
+        whole.hessian(np.zeros(12), np.ones(39))
+
+
+def test_coordinates_that_hold_a_problem_whole_can_be_copied_and_pickled():
+    whole, _ = both_ways(problem(n=40, d=3, n_classes=4))
+    u = np.linspace(-1.0, 1.0, whole.n_coordinates)
+    for other in (copy.deepcopy(whole), pickle.loads(pickle.dumps(whole)), copy.copy(whole)):
+        assert other.loss_and_gradient(u)[0] == whole.loss_and_gradient(u)[0]
+        assert other.held_whole
 
 
 def test_columns_joined_from_two_arrays_are_held_whole_too():
