@@ -522,6 +522,30 @@ def test_a_class_of_almost_no_weight_is_fitted():
     assert result.success
 
 
+@pytest.mark.parametrize("constant", [0.1, 3.7, 1e8 + 0.3, -1e-9, 1 / 3])
+def test_a_constant_that_no_short_number_is_next_to_adds_nothing_beside_an_intercept(constant):
+    # a shift rounded to 8 digits would leave a constant whose weighted variance is rounding error, and not 0
+    rng = np.random.default_rng(0)
+    X, y, weights = rng.standard_normal((60, 2)), np.arange(60) % 3, rng.uniform(size=60)
+    more = cs.fit(np.column_stack([X, np.full(60, constant)]), y, sample_weight=weights)
+    plain = cs.fit(X, y, sample_weight=weights)
+    assert more.n_params == plain.n_params
+    assert more.log_likelihood == pytest.approx(plain.log_likelihood, rel=1e-14)
+    assert (more.coef[:, 2] == 0).all()
+
+
+def test_a_column_of_the_least_numbers_that_there_are_is_left_out():
+    # the power of two that would take 5e-324 to 1 is none
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((50, 2)), np.arange(50) % 3
+    X[:, 0] = 5e-324 * (np.arange(50) % 2)
+    for l2 in (0.0, 0.1):
+        result, plain = cs.fit(X, y, l2=l2), cs.fit(X[:, 1:], y, l2=l2)
+        assert result.success
+        assert result.log_likelihood == pytest.approx(plain.log_likelihood, rel=1e-14)
+        assert (result.coef[:, 0] == 0).all()
+
+
 def test_extreme_columns_with_a_penalty_are_fitted_or_named():
     X, y = random_problem()
     for unit in (1e-300, 1e300):
