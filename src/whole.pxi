@@ -137,6 +137,8 @@ cdef class WholeLoss:
         cdef double *pairs                                      # (C (C - 1) / 2, q, q)
         cdef Py_ssize_t n_pairs = self.C * (self.C - 1) // 2
         cdef bint done
+        if mass is not None and mass.shape[0] != self.x.n:
+            raise ValueError(f"mass has {mass.shape[0]} entries; {self.x.n} are wanted")
         if mass is not None:
             e.counts = NULL
             e.weights = &mass[0] if self.x.n > 0 else NULL
