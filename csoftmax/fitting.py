@@ -96,7 +96,8 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features), or a data frame
-        Without a column of ones. float64 and float32 in C order are read in place; nothing is copied whole.
+        Without a column of ones. float64 and float32 in C order are read in place; nothing is copied whole but tables
+        of up to 1 MB.
     y : array-like of shape (n_samples,) or (n_samples, n_classes)
         Labels (ints, strings, bools, a pandas Categorical, whose order is kept), or counts / soft labels of each
         class. Classes without a sample of positive weight are dropped with a warning.
