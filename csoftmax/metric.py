@@ -119,20 +119,21 @@ class MetricCoordinates:
         self.penalized_by_class = self._l2_by_class is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        # what is compiled points into arrays; a copy makes its own when it is first asked for it
-        return {name: value for name, value in self.__dict__.items() if name != "_whole_loss"}
+        # What is compiled points into arrays: a copy makes its own when it is first asked for it. None stays: it says
+        # that these coordinates, on a plane or from a point on, have none.
+        return {name: value for name, value in self.__dict__.items() if name != "_whole_loss" or value is None}
 
     def _factorize(self, gram: Array, l2: Array) -> None:
         fit_intercept, d = self._samples.fit_intercept, self._samples.n_features
         self._mean_squares = gram.diagonal() / self.total_mass
-        moments, mean = np.empty((d, d)), np.empty(d)
+        self._moments, self._mean = moments, mean = np.empty((d, d)), np.empty(d)
         _entries.moments_of(gram, self.total_mass, fit_intercept, moments, mean)
         factor, dropped = np.empty((d, d)), np.empty((d, 0))
         plain = _entries.plain_factor(moments, l2, _LEAST_PIVOT, _LARGE_PENALTY, factor)
         if not plain:
             factor, dropped = _inverse_factor(moments)
             factor = factor * np.sqrt(2.0)
-        self._hidden = self._unseen_directions(dropped, moments, mean)
+        self._hidden = self._unseen_directions(dropped)
         self.rank = factor.shape[1] + fit_intercept
         beside: Array | None = None
         if self.penalized and not plain:
@@ -149,8 +150,8 @@ class MetricCoordinates:
             change = _inverse_root(both, np.concatenate([np.eye(r, len(both)), basis * np.sqrt(l2)[:, np.newaxis]]))
             factor, beside = factor @ change[:r], basis[:, r:] @ change[r:]
             if penalized.shape[1]:
-                factor, beside = self._with_what_rows_see(factor, beside, mean, l2)
-        self._left_out = self._unseen_directions(dropped, moments, mean)
+                factor, beside = self._with_what_rows_see(factor, beside, l2)
+        self._left_out = self._unseen_directions(dropped)
         q = factor.shape[1]
         self._T = self._T_all = np.empty((d + fit_intercept, q + fit_intercept))
         _entries.with_intercept(factor, mean, self._T)
@@ -167,7 +168,7 @@ class MetricCoordinates:
         self.estimable.fill(True)
         if dropped.shape[1]:
             self.estimable[:d] = np.abs(dropped).max(axis=1) <= 1e-6
-        self.undetermined, self._moments, self._mean = dropped, moments, mean
+        self.undetermined = dropped
         if fit_intercept and dropped.shape[1]:
             # a direction that changes no logit moves the raw intercept by -sum_i w_i center_i
             terms = dropped * (self.unit * self.center)[:, np.newaxis]
@@ -184,19 +185,21 @@ class MetricCoordinates:
         """The mean row, of shape (n_features,); 0 without an intercept."""
         return self._shift + self._mean / self._scale if self._samples.fit_intercept else np.zeros(len(self._scale))
 
-    def _unseen_directions(self, dropped: Array, moments: Array, mean: Array) -> Array:
+    def _unseen_directions(self, dropped: Array) -> Array:
         if not dropped.shape[1]:
             return np.empty((self._samples.params_shape[1], 0))
-        features = dropped / _column_norms(moments)[:, np.newaxis]
-        return np.concatenate([features, -mean[np.newaxis] @ features]) if self._samples.fit_intercept else features
+        features = dropped / _column_norms(self._moments)[:, np.newaxis]
+        if not self._samples.fit_intercept:
+            return features
+        return np.concatenate([features, -self._mean[np.newaxis] @ features])
 
-    def _with_what_rows_see(self, factor: Array, beside: Array, mean: Array, l2: Array) -> tuple[Array, Array]:
+    def _with_what_rows_see(self, factor: Array, beside: Array, l2: Array) -> tuple[Array, Array]:
         """Return both with the columns of `beside` that rows see, by more than rounding, as part of `factor`."""
         samples = self._samples
         q, mass = factor.shape[1], samples.mass()
         columns = np.concatenate([factor, beside], axis=1)
         if samples.fit_intercept:
-            columns = np.concatenate([columns, -mean[np.newaxis] @ columns])
+            columns = np.concatenate([columns, -self._mean[np.newaxis] @ columns])
         blocks = samples.blocks(3 * q)
         largest = np.zeros(q)
         for start, stop in blocks:

@@ -12,6 +12,7 @@ import pytest
 
 import csoftmax as cs
 from csoftmax.metric import MetricCoordinates
+from csoftmax.restricted import Plane, RestrictedCoordinates
 from csoftmax.samples import DenseSamples, JoinedColumns
 
 
@@ -111,6 +112,14 @@ def test_coordinates_that_hold_a_problem_whole_can_be_copied_and_pickled():
     for other in (copy.deepcopy(whole), pickle.loads(pickle.dumps(whole)), copy.copy(whole)):
         assert other.loss_and_gradient(u)[0] == whole.loss_and_gradient(u)[0]
         assert other.held_whole
+
+
+def test_coordinates_on_a_plane_hold_no_problem_whole_and_parallel_ones_neither():
+    whole, _ = both_ways(problem(n=40, d=3, n_classes=4))
+    first = np.eye(1, whole.n_coordinates)
+    plane = RestrictedCoordinates(whole, Plane(first, np.zeros(1), 0))
+    for coordinates in (plane, plane.at(np.ones(1)), copy.deepcopy(plane)):
+        assert not coordinates.held_whole
 
 
 def test_columns_joined_from_two_arrays_are_held_whole_too():
