@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import inference, report, tables
+from csoftmax.objective import is_penalty
 from csoftmax.result import SoftmaxResult
 from csoftmax.samples import Array
 from csoftmax.sandwich import ROBUST
@@ -278,7 +279,7 @@ def _statistics(results: Sequence[SoftmaxResult], responses: list[str]) -> dict[
     rows["AIC"] = [f"{result.aic:.3f}" for result in results]
     rows["BIC"] = [f"{result.bic:.3f}" for result in results]
     for penalty in ("l1", "l2"):
-        if any(np.any(getattr(result, penalty)) for result in results):
+        if any(is_penalty(getattr(result, penalty)) for result in results):
             rows[f"{penalty} penalty"] = [report.penalty_text(getattr(result, penalty)) for result in results]
     if any(result.bias_reduction for result in results):
         rows["Bias reduction"] = [(result.bias_reduction or "none").capitalize() for result in results]

@@ -236,9 +236,8 @@ def fit(X: ArrayLike, y: ArrayLike, *, l2: ArrayLike = 0.0, l1: ArrayLike = 0.0,
     reference = find_reference(reference, data.classes)
     start = None if init is None else _initial_params(init, samples.params_shape)
 
-    l2_by_coef = spread_penalty("l2", ridge, samples)
-    l1_by_coef = None if isinstance(sparse, float) and sparse == 0.0 else spread_penalty("l1", sparse, samples)
-    if l1_by_coef is not None and l1_by_coef.any():
+    l2_by_coef, l1_by_coef = spread_penalty("l2", ridge, samples), spread_penalty("l1", sparse, samples)
+    if is_penalty(sparse):
         lasso = Lasso(LassoData(samples), l1_by_coef, l2_by_coef)
         return _finish_lasso(maximize_lasso(lasso, tol=tol, max_iter=int(max_iter), init=start, callback=callback),
                              unpenalized_features(np.maximum(l1_by_coef, l2_by_coef), samples), data,

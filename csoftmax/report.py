@@ -12,6 +12,7 @@ from scipy.stats import chi2
 
 from csoftmax import sandwich, tables
 from csoftmax.estimates import EstimateTable
+from csoftmax.objective import is_penalty
 from csoftmax.samples import Array
 from csoftmax.summary import Summary
 
@@ -34,7 +35,7 @@ def summary(result: SoftmaxResult, level: float) -> Summary:
     known = result._with_known_covariance()
     against = str(result.reference)
     if result.reference is None:
-        rows_sum_to_0 = not np.any(result.l1) and np.ndim(result.l2) < 2
+        rows_sum_to_0 = not is_penalty(result.l1) and np.ndim(result.l2) < 2
         against = "symmetric (rows sum to 0)" if rows_sum_to_0 else "none (all rows)"
     proved = "Certified maximum" if result.bias_reduction is None else "Certified solution"
     df_model = result.n_params - (len(result.classes) - 1) * result.fit_intercept
@@ -52,7 +53,7 @@ def summary(result: SoftmaxResult, level: float) -> Summary:
     if result.weight_type != "frequency":
         left.append(("Weights", result.weight_type))
     for name, penalty in (("l1 penalty", result.l1), ("l2 penalty", result.l2)):
-        if np.any(penalty):
+        if is_penalty(penalty):
             right.append((name, penalty_text(penalty)))
     if result.bias_reduction is not None:
         right.append(("Bias reduction", result.bias_reduction.capitalize()))
@@ -69,7 +70,7 @@ def covariance_notes(result: SoftmaxResult) -> list[str]:
     """Say what the standard errors are of, or why there are none: below tables that do not name the covariance."""
     if result._separated:
         return ["No standard errors: the log-likelihood has no maximum, the samples are separated."]
-    robust = result.cov_type in sandwich.ROBUST and not np.any(result.l2)
+    robust = result.cov_type in sandwich.ROBUST and not is_penalty(result.l2)
     unknown = _undetermined(result)
     return [*([f"Standard errors: {result.cov_type}."] if robust else []), *_kind_of_errors(result),
             *([f"No standard errors of what the data do not determine (collinear columns): {unknown}."] if unknown
@@ -90,7 +91,7 @@ def model_notes(result: SoftmaxResult) -> list[str]:
         sparse = result._symmetric_params[:, :len(result.feature_names)]
         notes.append(f"{np.count_nonzero(sparse)} of {sparse.size} coefficients of the symmetric rows are not 0; AIC "
                      f"and BIC count {result.effective_df:.4g} degrees of freedom.")
-    elif np.any(result.l2):
+    elif is_penalty(result.l2):
         notes.append(f"AIC and BIC count {result.effective_df:.4g} effective degrees of freedom.")
     elif abs(result.effective_df - result.n_params) > 1e-9:
         notes.append(f"AIC and BIC count {result.effective_df:.4g} effective degrees of freedom: the trace of the "
@@ -116,7 +117,7 @@ def _kind_of_errors(result: SoftmaxResult) -> list[str]:
         return [f"Saved without standard errors: more than {COVARIANCE_LIMIT} coefficients."]
     if result.cov_type == "none":
         return ["With l1 > 0 there are no standard errors."]
-    if np.any(result.l2):
+    if is_penalty(result.l2):
         kind = f"{result.cov_type}, sandwiches of" if result.cov_type in sandwich.ROBUST else "from"
         return [f"Standard errors are {kind} the penalised information."]
     return []

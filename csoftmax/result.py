@@ -154,7 +154,8 @@ class SoftmaxResult:
         self.optimize_result = optimize_result
         self.history = history
         self.weight_type = weight_type
-        self.cov_type = cov_type or ("HC0" if weight_type == "probability" and not np.any(l1) else self._model_cov_type)
+        robust = weight_type == "probability" and not is_penalty(l1)
+        self.cov_type = cov_type or ("HC0" if robust else self._model_cov_type)
         self.n_groups = n_groups
         self.n_missing = 0
         self.design: Any = None
@@ -431,7 +432,7 @@ class SoftmaxResult:
         codes = None
         if groups is not None:
             codes = as_groups(groups, self._coordinates.objective.samples.n_samples, self._complete)
-        if np.any(self.l2):
+        if is_penalty(self.l2):
             self._information_covariance()  # the degrees of freedom of AIC rest on it, also where the data are gone
         other = self._changed(cov_type=cov_type, n_groups=None)
         other._set_robust(cov_type, codes, bool(correction))
@@ -541,7 +542,7 @@ class SoftmaxResult:
             self._covariance()
             assert self._robust_df is not None
             return self._robust_df
-        if not np.any(self.l2):
+        if not is_penalty(self.l2):
             return float(self.n_params)
         return inference.effective_df(self._information_covariance(), self.l2, self._n_coordinates, self.fit_intercept)
 
@@ -1203,8 +1204,8 @@ class SoftmaxResult:
         `bias_reduced`: one penalised for that will do.
         """
         reason = None
-        if np.any(self.l1) or np.any(self.l2):
-            reason = f"was fitted with {'l1' if np.any(self.l1) else 'l2'} > 0"
+        if is_penalty(self.l1) or is_penalty(self.l2):
+            reason = f"was fitted with {'l1' if is_penalty(self.l1) else 'l2'} > 0"
         elif self.bias_reduction is not None and not bias_reduced:
             reason = f"has bias_reduction={self.bias_reduction!r}"
         elif self.weight_type == "probability":

@@ -42,7 +42,7 @@ def standardize(const double[:, ::1] totals, double total_mass, bint intercept, 
             center = fmin(fmax(totals[0, i] / total_mass, low), high)  # of a total that overflows too
             if low == high:
                 center = low
-            else:
+            elif reach_of(low, high, center) < INFINITY:  # of another frexp tells nothing
                 frexp(reach_of(low, high, center), &exponent)
                 unit = ldexp(1.0, exponent - 8)
                 if unit > 0:
@@ -141,8 +141,7 @@ def plain_factor(const double[:, ::1] moments, const double[::1] l2, double leas
     for i in range(d):
         if not (moments[i, i] > 0 and l2[i] <= large_penalty * moments[i, i]):
             return False
-    memory = view.array(shape=(d + 1, d), itemsize=sizeof(double), format="d")
-    work = memory
+    work = view.array(shape=(d + 1, d), itemsize=sizeof(double), format="d")
     unit, work = work[d], work[:d]
     with nogil:
         for i in range(d):
